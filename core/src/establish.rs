@@ -1,0 +1,384 @@
+//! From a connected socket to a channel: the dialog, the look for injected plaintext, the
+//! handshake, the verdict. What went on is recorded in the outcome whatever the result.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use openssl::ssl::{ErrorCode, SslStream};
+
+use crate::error::{Error, Result, Word};
+use crate::name::{address_literal, ServerName};
+use crate::negotiation::{Negotiation, Stage, Want};
+use crate::outcome::{printable, Because, Channel, Effective, Outcome, Peer};
+use crate::policy::Policy;
+use crate::protocol::Service;
+use crate::tls::{self, check::Examined, Target};
+use crate::transport::{shut_down, wait_any, Deadline, Transport};
+use crate::verdict::judge_rules;
+
+/// What a session runs over, once it is established.
+pub(crate) enum Established {
+    /// In clear; these bytes were read and belong to the caller.
+    Plain(Transport, Vec<u8>),
+    Tls(SslStream<Transport>),
+}
+
+/// One attempt on one connection.
+pub(crate) struct Attempt<'a> {
+    pub(crate) service: Option<Service>,
+    pub(crate) host: ServerName,
+    pub(crate) policy: &'a Policy,
+    pub(crate) deadline: Deadline,
+    pub(crate) outcome: Outcome,
+    pub(crate) heard: Vec<u8>,
+    /// Whether the failure was one of the handshake, for the redial rule.
+    pub(crate) handshake_failed: bool,
+    /// For the second connection after a failed handshake: hear the greeting and stay in clear.
+    pub(crate) stay_plain: bool,
+}
+
+impl<'a> Attempt<'a> {
+    /// Checks all that can be checked without a connection.
+    pub(crate) fn begin(
+        service: Option<Service>,
+        host: &str,
+        policy: &'a Policy,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        policy.rules.consistent()?;
+        let level = policy.rules.level;
+        let host = ServerName::parse(host)?;
+        if matches!(service, Some(Service::Implicit(_))) && level.effective() == Effective::None {
+            return Err(Error::invalid(
+                "level \"none\" on a protocol that is TLS from the first byte",
+            ));
+        }
+        let peer = Peer {
+            name: host.to_string(),
+            name_from: policy.rules.name_from,
+            address: None,
+            port: None,
+        };
+        Ok(Self {
+            service,
+            host,
+            policy,
+            deadline,
+            outcome: Outcome::begin(service.map(Service::word), level, peer),
+            heard: Vec::new(),
+            handshake_failed: false,
+            stay_plain: false,
+        })
+    }
+
+    /// Attaches the outcome so far.
+    pub(crate) fn fail(&mut self, e: Error) -> Error {
+        e.with_outcome(self.outcome.clone())
+    }
+
+    /// Plays the dialog from this stage and, unless it stays in clear, does the handshake.
+    pub(crate) fn run(&mut self, fd: BorrowedFd<'_>, stage: Stage, pending: &[u8]) -> Result<Established> {
+        self.note_peer(fd);
+        let mut transport = Transport::new(fd.as_raw_fd());
+        if self.outcome.effective == Effective::None {
+            return Ok(self.plain(transport, Because::NotAsked, pending.to_vec()));
+        }
+        let start = Instant::now();
+        let result = match self.service {
+            Some(Service::InBand(_)) if stage != Stage::GoAhead => {
+                self.negotiate(fd, &mut transport, stage, pending)
+            }
+            _ => self.handshake_only(&transport, stage, pending),
+        };
+        self.outcome.milliseconds.negotiate = Some(millis(start.elapsed()));
+        match result {
+            Ok(None) => {}
+            Ok(Some((because, unread))) => return Ok(self.plain(transport, because, unread)),
+            Err(e) => {
+                // Before the go-ahead the connection is still fit for a good-bye.
+                if e.word() == Word::Injected {
+                    shut_down(fd.as_raw_fd());
+                }
+                return Err(e);
+            }
+        }
+        let start = Instant::now();
+        let result = self.handshake(fd, transport);
+        self.outcome.milliseconds.handshake = Some(millis(start.elapsed()));
+        // From the go-ahead on nobody may go on in clear on this connection.
+        result.inspect_err(|_| shut_down(fd.as_raw_fd()))
+    }
+
+    fn plain(&mut self, transport: Transport, because: Because, unread: Vec<u8>) -> Established {
+        self.outcome.channel = Some(Channel::Plain);
+        self.outcome.because = Some(because);
+        Established::Plain(transport, unread)
+    }
+
+    fn note_peer(&mut self, fd: BorrowedFd<'_>) {
+        let peer = socket2::SockRef::from(&fd).peer_addr().ok();
+        if let Some(address) = peer.and_then(|a| a.as_socket()) {
+            self.outcome.peer.address = Some(address.ip().to_canonical());
+            self.outcome.peer.port = Some(address.port());
+        }
+    }
+
+    /// How the client calls itself unless the policy says: its own address, never looked up.
+    fn me(&self, fd: BorrowedFd<'_>) -> String {
+        let local = socket2::SockRef::from(&fd).local_addr().ok();
+        match local.and_then(|a| a.as_socket()) {
+            Some(address) => address_literal(address.ip()),
+            None => "localhost".to_owned(),
+        }
+    }
+
+    /// Plays the dialog; `None`: the go-ahead was given.
+    fn negotiate(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        transport: &mut Transport,
+        stage: Stage,
+        pending: &[u8],
+    ) -> Result<Option<(Because, Vec<u8>)>> {
+        let word = self.service.map_or("", Service::word);
+        let mut negotiation = Negotiation::new(word, stage, &self.me(fd), self.policy)?;
+        if self.stay_plain {
+            negotiation = negotiation.greeting_only();
+        }
+        let result = self.drive(fd, transport, &mut negotiation, pending);
+        let findings = negotiation.findings();
+        self.outcome.offered = findings.offered;
+        self.outcome.suspicions.clone_from(&findings.suspicions);
+        self.outcome.transcript = negotiation.transcript().to_vec();
+        self.outcome.round_trips = negotiation.round_trips();
+        if let Some(why) = negotiation.why_plain() {
+            self.outcome.notes.push(why.to_owned());
+        }
+        self.heard = negotiation.heard().to_vec();
+        let because = result?;
+        Ok(because.map(|because| (because, negotiation.unread().to_vec())))
+    }
+
+    fn drive(
+        &self,
+        fd: BorrowedFd<'_>,
+        transport: &mut Transport,
+        negotiation: &mut Negotiation,
+        pending: &[u8],
+    ) -> Result<Option<Because>> {
+        negotiation.receive(pending)?;
+        loop {
+            match negotiation.want() {
+                Want::Read => {
+                    let mut buffer = [0u8; 4096];
+                    match transport.read(&mut buffer) {
+                        Ok(0) => return Err(negotiation.closed()),
+                        Ok(n) => negotiation.receive(buffer.get(..n).unwrap_or_default())?,
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                            self.wait(fd, transport, negotiation.awaits())?;
+                        }
+                        Err(e) => return Err(lost(negotiation.awaits(), &e)),
+                    }
+                }
+                Want::Write => {
+                    self.look(transport, negotiation)?;
+                    let output = negotiation.output().to_vec();
+                    let n = transport
+                        .write(&output)
+                        .map_err(|e| lost(negotiation.awaits(), &e))?;
+                    negotiation.sent(n);
+                }
+                Want::Handshake => {
+                    self.look(transport, negotiation)?;
+                    return Ok(None);
+                }
+                Want::Plain(because) => {
+                    self.look(transport, negotiation)?;
+                    return Ok(Some(because));
+                }
+            }
+        }
+    }
+
+    /// Before we say anything: has the peer already said what it should not have yet? Whether it
+    /// came in the same segment as the last message must make no difference.
+    fn look(&self, transport: &mut Transport, negotiation: &mut Negotiation) -> Result<()> {
+        match transport.peek() {
+            Ok(Some(bytes)) if !bytes.is_empty() => {
+                let mut taken = vec![0u8; bytes.len()];
+                let n = transport
+                    .read(&mut taken)
+                    .map_err(|e| lost(negotiation.awaits(), &e))?;
+                negotiation.receive(taken.get(..n).unwrap_or_default())
+            }
+            Ok(_) => Ok(()),
+            Err(e) => Err(lost(negotiation.awaits(), &e)),
+        }
+    }
+
+    /// TLS from the first byte, or the caller has received the go-ahead itself.
+    fn handshake_only(
+        &self,
+        transport: &Transport,
+        stage: Stage,
+        pending: &[u8],
+    ) -> Result<Option<(Because, Vec<u8>)>> {
+        if matches!(self.service, Some(Service::Implicit(_))) && stage != Stage::Greeting {
+            return Err(Error::invalid(
+                "a protocol that is TLS from the first byte has only the stage \"greeting\"",
+            ));
+        }
+        if !pending.is_empty() {
+            return Err(self.clear_text(pending));
+        }
+        match transport.peek() {
+            Ok(Some(bytes)) if !bytes.is_empty() => Err(self.clear_text(&bytes)),
+            Ok(_) => Ok(None),
+            Err(e) => Err(lost("the handshake", &e)),
+        }
+    }
+
+    /// Plaintext where TLS must begin.
+    fn clear_text(&self, bytes: &[u8]) -> Error {
+        let said = printable(bytes);
+        if matches!(self.service, Some(Service::Implicit(_))) {
+            return Error::new(
+                Word::Malformed,
+                format!("the peer speaks plaintext here, not TLS from the first byte: \"{said}\""),
+            );
+        }
+        Error::new(
+            Word::Injected,
+            format!("plaintext behind the go-ahead, as an attacker on the path would inject: \"{said}\""),
+        )
+    }
+
+    fn handshake(&mut self, fd: BorrowedFd<'_>, mut transport: Transport) -> Result<Established> {
+        let row = self.service.map(Service::protocol);
+        let prepared = self.policy.shared.prepare(
+            &self.policy.rules,
+            &Target {
+                service: self.service.map_or("", Service::word),
+                alpn: row.and_then(|row| row.alpn),
+                host: &self.host,
+                port: self.outcome.peer.port.unwrap_or(0),
+            },
+        )?;
+        self.outcome.sni = tls::sni(&self.policy.rules, &self.host).map(str::to_owned);
+        transport.expect_tls();
+        let flights = transport.flights();
+        let (ssl, before) = prepared.into_parts();
+        let mut stream = SslStream::new(ssl, transport)
+            .map_err(|e| Error::new(Word::Bug, format!("OpenSSL: {}", tls::reason(&e))))?;
+        let shaken = self.shake_hands(fd, &mut stream);
+        let here = stream.get_ref().flights().saturating_sub(flights);
+        self.outcome.round_trips = self.outcome.round_trips.saturating_add(here);
+        if let Err(e) = shaken {
+            if let Some(found) = tls::examined_so_far(stream.ssl()) {
+                self.record(found);
+                self.outcome.identity = Default::default();
+                // Our own no inside the handshake has its own word.
+                self.outcome.channel = Some(Channel::Tls);
+                let verdict = judge_rules(&self.policy.rules, &self.outcome);
+                self.outcome.channel = None;
+                if let Err(shortfall) = verdict {
+                    return Err(Error::new(shortfall.word, shortfall.message));
+                }
+            }
+            self.handshake_failed = matches!(e.word(), Word::Handshake | Word::Closed);
+            return Err(e);
+        }
+        self.outcome.channel = Some(Channel::Tls);
+        self.outcome.tls = Some(tls::describe(stream.ssl()));
+        let found = tls::examined(stream.ssl(), before.as_ref());
+        if let Some(found) = &found {
+            self.record(found.clone());
+        }
+        if let Err(shortfall) = judge_rules(&self.policy.rules, &self.outcome) {
+            return Err(Error::new(shortfall.word, shortfall.message));
+        }
+        if let Some(found) = &found {
+            tls::keep_session(stream.ssl(), found);
+        }
+        Ok(Established::Tls(stream))
+    }
+
+    fn record(&mut self, found: Examined) {
+        self.outcome.checks = found.checks;
+        self.outcome.identity = found.identity;
+        self.outcome.certificate = Some((*found.certificate).clone());
+    }
+
+    fn shake_hands(&self, fd: BorrowedFd<'_>, stream: &mut SslStream<Transport>) -> Result<()> {
+        loop {
+            let done = match stream.connect() {
+                Ok(()) => true,
+                Err(e) if e.code() == ErrorCode::WANT_READ => false,
+                Err(e) => return Err(self.handshake_error(stream.get_ref(), &e)),
+            };
+            let sent = stream
+                .get_mut()
+                .push()
+                .map_err(|e| lost("the TLS handshake", &e))?;
+            if done && sent {
+                return Ok(());
+            }
+            self.wait(fd, stream.get_ref(), "the TLS handshake")?;
+        }
+    }
+
+    fn handshake_error(&self, transport: &Transport, e: &openssl::ssl::Error) -> Error {
+        if let Some(bytes) = transport.clear_bytes() {
+            return self.clear_text(bytes);
+        }
+        if transport.eof() {
+            return Error::new(
+                Word::Closed,
+                "the peer closed the connection in the TLS handshake",
+            );
+        }
+        if let Some(e) = transport.failure() {
+            return lost("the TLS handshake", &e);
+        }
+        let why = match e.ssl_error() {
+            Some(stack) => tls::reason(stack),
+            None => e.to_string(),
+        };
+        Error::new(Word::Handshake, format!("the TLS handshake failed: {why}"))
+    }
+
+    /// Waits until the peer says something or, if bytes are kept, takes something.
+    fn wait(&self, fd: BorrowedFd<'_>, transport: &Transport, awaits: &str) -> Result<()> {
+        let mut events = libc::POLLIN;
+        if transport.keeps() {
+            events |= libc::POLLOUT;
+        }
+        match wait_any(&[(fd, events)], self.deadline, self.policy.rules.interrupt_hook) {
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(Error::new(
+                Word::Timeout,
+                format!(
+                    "{awaits} did not come within {} s",
+                    self.policy.rules.timeout.as_secs_f32()
+                ),
+            )),
+            Err(e) => Err(Error::io(&format!("wait for {awaits}"), &e)),
+        }
+    }
+}
+
+/// A connection that breaks: a peer's reset is its way of closing.
+fn lost(awaits: &str, e: &io::Error) -> Error {
+    match e.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Error::new(
+            Word::Closed,
+            format!("the peer broke the connection off before {awaits}: {e}"),
+        ),
+        _ => Error::io(&format!("wait for {awaits}"), e),
+    }
+}
+
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

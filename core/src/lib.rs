@@ -1,0 +1,52 @@
+//! STARTTLS for mail software: negotiate, upgrade, check, and say what was obtained.
+//!
+//! ```text
+//! a Protocol knows the dialog  ->  Negotiation plays it (no I/O)
+//!   ->  one TLS handshake, every check run and recorded
+//!   ->  Outcome: what did happen  ->  judge(Policy, Outcome): the one decision
+//!   ->  Session: read / write / close
+//! ```
+//!
+//! A [`Policy`] is what must hold; an [`Outcome`] is what did; only [`judge`] compares them. Security
+//! is never a bool: plain text always says *because*, an identity names its evidence, and a name
+//! says where it came from.
+//!
+//! ```no_run
+//! use starttls::{Policy, Session};
+//!
+//! let policy = Policy::strict();
+//! let session = Session::connect("smtp", "mail.example.org", 587, &policy)?;
+//! session.write_all(b"EHLO client.example.org\r\n")?;
+//! let mut reply = [0; 1024];
+//! let n = session.read(&mut reply)?;
+//! session.close()?;
+//! # Ok::<(), starttls::Error>(())
+//! ```
+//!
+//! No threads, no signals, no global mutable state: a policy made before `fork` serves the children
+//! of a single-threaded parent; a session belongs to one process.
+
+mod dial;
+mod error;
+mod establish;
+mod name;
+mod negotiation;
+mod outcome;
+mod policy;
+pub mod protocol;
+mod session;
+mod tls;
+mod transport;
+mod verdict;
+mod wire;
+
+pub use error::{Error, Result, Word};
+pub use negotiation::{Negotiation, Stage, Want};
+pub use outcome::{
+    Because, Certificate, Channel, Check, CheckKind, Effective, Identity, Line, Milliseconds, NameFrom,
+    Outcome, Peer, ProvenBy, Role, Speaker, Tls,
+};
+pub use policy::{InterruptHook, Level, MinTls, Policy};
+pub use session::{Connection, Session};
+pub use transport::borrow_fd;
+pub use verdict::{judge, Shortfall};

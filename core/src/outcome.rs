@@ -1,0 +1,407 @@
+//! What did happen: the truthful account of one connection, also as JSON with stable keys.
+//!
+//! Nothing here decides anything; [`judge`](crate::judge) does. A check that was not run is absent
+//! from [`Outcome::checks`] and never reads as passed.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::policy::Level;
+
+/// Client or server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// We asked for TLS.
+    Client,
+}
+
+/// What the level came to for this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Effective {
+    /// TLS was not to be used.
+    None,
+    /// TLS if offered.
+    May,
+    /// TLS required, with anyone.
+    Encrypt,
+    /// TLS required, with a known certificate or key.
+    Fingerprint,
+    /// TLS required, with a PKIX chain and the right name.
+    Verify,
+}
+
+/// What the session runs over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channel {
+    /// TLS.
+    Tls,
+    /// In clear; [`Outcome::because`] says why.
+    Plain,
+}
+
+/// Why a session is in clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Because {
+    /// The level is `none`.
+    NotAsked,
+    /// The server does not offer TLS.
+    NotOffered,
+    /// The server offered TLS and then refused it.
+    Refused,
+    /// The handshake failed and `connect` dialled again in clear.
+    HandshakeFailed,
+}
+
+impl Because {
+    /// The word as other programs see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Because::NotAsked => "not-asked",
+            Because::NotOffered => "not-offered",
+            Because::Refused => "refused",
+            Because::HandshakeFailed => "handshake-failed",
+        }
+    }
+}
+
+/// Where the name that was checked comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NameFrom {
+    /// The caller knows it (configuration, a person).
+    Caller,
+    /// A DNS answer that DNSSEC proves.
+    Dnssec,
+    /// An MTA-STS policy.
+    MtaSts,
+    /// A DNS answer that nothing proves.
+    InsecureDns,
+}
+
+impl NameFrom {
+    /// The word as other programs see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NameFrom::Caller => "caller",
+            NameFrom::Dnssec => "dnssec",
+            NameFrom::MtaSts => "mta-sts",
+            NameFrom::InsecureDns => "insecure-dns",
+        }
+    }
+
+    /// Reads a word; `None` if it is not one.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Caller, Self::Dnssec, Self::MtaSts, Self::InsecureDns]
+            .into_iter()
+            .find(|n| n.as_str() == word)
+    }
+}
+
+/// Who was asked for, and where it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// The name that was checked, in A-labels, or an IP address.
+    pub name: String,
+    /// Where that name comes from.
+    pub name_from: NameFrom,
+    /// The address that was reached.
+    pub address: Option<IpAddr>,
+    /// The port that was reached.
+    pub port: Option<u16>,
+}
+
+/// What the handshake gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Tls {
+    /// For example `TLSv1.3`.
+    pub version: String,
+    /// OpenSSL's name of the cipher.
+    pub cipher: String,
+    /// The key-exchange group, for example `X25519`.
+    pub group: Option<String>,
+    /// Whether a later theft of the server's key leaves this session closed.
+    pub forward_secrecy: bool,
+    /// Whether an earlier session was resumed: its chain's verdict was carried over, name, time
+    /// and fingerprint were checked again.
+    pub resumed: bool,
+    /// The application protocol agreed on (RFC 7301).
+    pub alpn: Option<String>,
+}
+
+/// What proved who the peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ProvenBy {
+    /// A chain to a trusted root, and the name.
+    Pkix,
+    /// A certificate or key that the caller knew.
+    Fingerprint,
+}
+
+impl ProvenBy {
+    /// The word as other programs see it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProvenBy::Pkix => "pkix",
+            ProvenBy::Fingerprint => "fingerprint",
+        }
+    }
+}
+
+/// Who the peer is, with the evidence; all `None` where nothing was proven.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// What proved it.
+    pub proven_by: Option<ProvenBy>,
+    /// The name proven.
+    pub name: Option<String>,
+    /// For people: the certificate's name that matched and the root, or the pin.
+    pub evidence: Option<String>,
+}
+
+/// One of the things that can be checked about a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum CheckKind {
+    /// The chain ends at a trusted root and every link holds.
+    Chain,
+    /// The certificate is for the name (RFC 9525).
+    Name,
+    /// All certificates of the chain are valid now.
+    Time,
+    /// The certificate or its key has a given SHA-256.
+    Fingerprint,
+}
+
+/// A check that was run, with its result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Check {
+    /// Which one.
+    pub check: CheckKind,
+    /// Whether it passed.
+    pub ok: bool,
+    /// Why not, in OpenSSL's words or ours.
+    pub why: Option<String>,
+}
+
+/// The peer's own certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Certificate {
+    /// The subject, as `CN=…, O=…`.
+    pub subject: String,
+    /// The issuer, likewise.
+    pub issuer: String,
+    /// The DNS names and IP addresses of its subjectAltName.
+    pub names: Vec<String>,
+    /// The end of its validity, UTC, as `2026-12-31T00:00:00Z`.
+    pub not_after: Option<String>,
+    /// SHA-256 of the certificate (DER), in hex.
+    pub sha256: String,
+    /// SHA-256 of its public key (SubjectPublicKeyInfo, DER), in hex.
+    pub spki_sha256: String,
+}
+
+/// Who said a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Speaker {
+    /// The client.
+    C,
+    /// The server.
+    S,
+}
+
+/// One line of the dialog in clear. Control and non-UTF-8 bytes are `\xNN`; at most 512 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    /// Who said it.
+    pub from: Speaker,
+    /// What was said, without its line end.
+    pub text: String,
+}
+
+/// How long each part took, in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Milliseconds {
+    /// Resolving and dialling; `None` where the caller brought the connection.
+    pub connect: Option<u64>,
+    /// The dialog in clear.
+    pub negotiate: Option<u64>,
+    /// The TLS handshake.
+    pub handshake: Option<u64>,
+}
+
+/// What did happen on one connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The protocol word the caller gave, such as `smtp` or `imaps`; `None` where the caller had
+    /// the go-ahead itself and did not say.
+    pub protocol: Option<&'static str>,
+    /// Client or server.
+    pub role: Role,
+    /// The level asked for.
+    pub level: Level,
+    /// What it came to.
+    pub effective: Effective,
+    /// Who was asked for.
+    pub peer: Peer,
+    /// The server name sent in the handshake; `None` for an IP address.
+    pub sni: Option<String>,
+    /// Whether the server advertised the upgrade; `None` where nobody asked or could see.
+    pub offered: Option<bool>,
+    /// TLS or plain; `None` if it failed before either.
+    pub channel: Option<Channel>,
+    /// Why plain.
+    pub because: Option<Because>,
+    /// What the handshake gave.
+    pub tls: Option<Tls>,
+    /// Who the peer is proven to be.
+    pub identity: Identity,
+    /// Every check that was run.
+    pub checks: Vec<Check>,
+    /// The peer's certificate.
+    pub certificate: Option<Certificate>,
+    /// Signs of an interception, for people and for logs. Nothing is decided by them.
+    pub suspicions: Vec<String>,
+    /// What else a reader should know.
+    pub notes: Vec<String>,
+    /// The dialog in clear.
+    pub transcript: Vec<Line>,
+    /// Earlier attempts of the same call.
+    pub attempts: Vec<Outcome>,
+    /// How often we spoke and waited for the answer, the handshake's flights included, TCP's not.
+    pub round_trips: u32,
+    /// How long each part took.
+    pub milliseconds: Milliseconds,
+}
+
+impl Outcome {
+    pub(crate) fn begin(protocol: Option<&'static str>, level: Level, peer: Peer) -> Self {
+        Self {
+            protocol,
+            role: Role::Client,
+            level,
+            effective: level.effective(),
+            peer,
+            sni: None,
+            offered: None,
+            channel: None,
+            because: None,
+            tls: None,
+            identity: Identity::default(),
+            checks: Vec::new(),
+            certificate: None,
+            suspicions: Vec::new(),
+            notes: Vec::new(),
+            transcript: Vec::new(),
+            attempts: Vec::new(),
+            round_trips: 0,
+            milliseconds: Milliseconds::default(),
+        }
+    }
+
+    /// Whether the session runs over TLS.
+    pub fn encrypted(&self) -> bool {
+        self.channel == Some(Channel::Tls)
+    }
+
+    /// The result of one check; `None` if it was not run.
+    pub fn check(&self, kind: CheckKind) -> Option<&Check> {
+        self.checks.iter().find(|c| c.check == kind)
+    }
+
+    /// One line of JSON. The keys are documented and stable.
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and lists only: serde_json has nothing to fail on.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// The peer's bytes made safe for messages, JSON and terminals: control, bidirectional-override
+/// and non-UTF-8 bytes as `\xNN`, at most 512 bytes of them.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    const MAX: usize = 512;
+    let (head, cut) = match bytes.get(..MAX) {
+        Some(head) if bytes.len() > MAX => (head, true),
+        _ => (bytes, false),
+    };
+    let mut text = String::with_capacity(head.len());
+    for chunk in head.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() || is_bidi_control(c) {
+                let mut utf8 = [0; 4];
+                push_hex(&mut text, c.encode_utf8(&mut utf8).as_bytes());
+            } else {
+                text.push(c);
+            }
+        }
+        push_hex(&mut text, chunk.invalid());
+    }
+    if cut {
+        text.push('…');
+    }
+    text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for b in bytes {
+        text.push_str(&format!("\\x{b:02x}"));
+    }
+}
+
+/// Characters that reorder what a terminal shows ("Trojan source").
+fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printable_hides_nothing_and_passes_nothing_dangerous() {
+        assert_eq!(printable(b"250 OK"), "250 OK");
+        assert_eq!(printable("Grüße".as_bytes()), "Grüße");
+        assert_eq!(printable(b"a\x1b[31mb\0\xff"), "a\\x1b[31mb\\x00\\xff");
+        assert_eq!(printable("\u{202e}x".as_bytes()), "\\xe2\\x80\\xaex");
+        assert_eq!(printable(&[b'a'; 600]).chars().count(), 513);
+    }
+
+    #[test]
+    fn json_has_every_key_of_the_contract_in_order() {
+        let peer = Peer {
+            name: "mail.example.test".into(),
+            name_from: NameFrom::Caller,
+            address: None,
+            port: None,
+        };
+        let json = Outcome::begin(Some("smtp"), Level::Strict, peer).to_json();
+        assert_eq!(
+            json,
+            concat!(
+                r#"{"protocol":"smtp","role":"client","level":"strict","effective":"verify","#,
+                r#""peer":{"name":"mail.example.test","name_from":"caller","address":null,"port":null},"#,
+                r#""sni":null,"offered":null,"channel":null,"because":null,"tls":null,"#,
+                r#""identity":{"proven_by":null,"name":null,"evidence":null},"checks":[],"#,
+                r#""certificate":null,"suspicions":[],"notes":[],"transcript":[],"attempts":[],"#,
+                r#""round_trips":0,"milliseconds":{"connect":null,"negotiate":null,"handshake":null}}"#
+            )
+        );
+    }
+}

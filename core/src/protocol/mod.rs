@@ -1,0 +1,162 @@
+//! The table of all protocols. C, Python, the command, the documentation, the tests and the
+//! fuzzers iterate it: a new protocol is one file and its row.
+
+mod imap;
+mod pop3;
+mod sieve;
+mod smtp;
+
+use crate::error::{Error, Result};
+use crate::negotiation::{Ask, Dialog};
+
+/// A protocol that upgrades in-band, and the port with TLS from the first byte beside it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Protocol {
+    /// The word, such as `smtp`.
+    pub name: &'static str,
+    /// The port where it begins in clear.
+    pub port: u16,
+    /// Word and port of the same protocol with TLS from the first byte (RFC 8314).
+    pub implicit: Option<(&'static str, u16)>,
+    /// Its ALPN identifier (RFC 7301), where IANA lists one.
+    pub alpn: Option<&'static str>,
+    /// Where the upgrade is specified.
+    pub spec: &'static str,
+    /// What comes first on the new session.
+    pub afterwards: &'static str,
+    pub(crate) client: fn(&Ask<'_>) -> Box<dyn Dialog>,
+}
+
+/// Every protocol.
+pub static PROTOCOLS: &[Protocol] = &[
+    Protocol {
+        name: "smtp",
+        port: 25,
+        implicit: Some(("smtps", 465)),
+        alpn: None,
+        spec: "RFC 3207",
+        afterwards: "the client says EHLO again",
+        client: smtp::smtp,
+    },
+    Protocol {
+        name: "submission",
+        port: 587,
+        implicit: Some(("submissions", 465)),
+        alpn: None,
+        spec: "RFC 6409, RFC 3207",
+        afterwards: "the client says EHLO again",
+        client: smtp::smtp,
+    },
+    Protocol {
+        name: "lmtp",
+        port: 24,
+        implicit: None,
+        alpn: None,
+        spec: "RFC 2033, RFC 3207",
+        afterwards: "the client says LHLO again",
+        client: smtp::lmtp,
+    },
+    Protocol {
+        name: "imap",
+        port: 143,
+        implicit: Some(("imaps", 993)),
+        alpn: Some("imap"),
+        spec: "RFC 2595, RFC 9051",
+        afterwards: "the client asks for the capabilities again",
+        client: imap::imap,
+    },
+    Protocol {
+        name: "pop3",
+        port: 110,
+        implicit: Some(("pop3s", 995)),
+        alpn: Some("pop3"),
+        spec: "RFC 2595",
+        afterwards: "the client asks for the capabilities again",
+        client: pop3::pop3,
+    },
+    Protocol {
+        name: "sieve",
+        port: 4190,
+        implicit: None,
+        alpn: Some("managesieve"),
+        spec: "RFC 5804",
+        afterwards: "the server sends its capabilities again",
+        client: sieve::sieve,
+    },
+];
+
+/// What a protocol word means.
+#[derive(Clone, Copy, Debug)]
+pub enum Service {
+    /// Begins in clear and upgrades.
+    InBand(&'static Protocol),
+    /// TLS from the first byte.
+    Implicit(&'static Protocol),
+}
+
+impl Service {
+    /// The row of the table.
+    pub fn protocol(self) -> &'static Protocol {
+        match self {
+            Service::InBand(row) | Service::Implicit(row) => row,
+        }
+    }
+
+    /// The word it was found by.
+    pub fn word(self) -> &'static str {
+        match self {
+            Service::InBand(row) => row.name,
+            Service::Implicit(row) => row.implicit.map_or(row.name, |(word, _)| word),
+        }
+    }
+
+    /// The port that stands for 0.
+    pub fn default_port(self) -> u16 {
+        match self {
+            Service::InBand(row) => row.port,
+            Service::Implicit(row) => row.implicit.map_or(row.port, |(_, port)| port),
+        }
+    }
+}
+
+/// What a protocol word means. The port never decides it.
+///
+/// # Errors
+/// `invalid` if no protocol is called so.
+pub fn find(word: &str) -> Result<Service> {
+    words().find(|s| s.word() == word).ok_or_else(|| {
+        let known: Vec<&str> = words().map(Service::word).collect();
+        Error::invalid(format!(
+            "no protocol is called \"{}\"; it is one of: {}",
+            crate::outcome::printable(word.as_bytes()),
+            known.join(" ")
+        ))
+    })
+}
+
+/// Every protocol word, those with TLS from the first byte after those that upgrade.
+pub fn words() -> impl Iterator<Item = Service> {
+    let in_band = PROTOCOLS.iter().map(Service::InBand);
+    let implicit = PROTOCOLS
+        .iter()
+        .filter(|row| row.implicit.is_some())
+        .map(Service::Implicit);
+    in_band.chain(implicit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_unique_and_found() {
+        let mut seen = std::collections::HashSet::new();
+        for service in words() {
+            assert!(seen.insert(service.word()), "{} twice", service.word());
+            assert_eq!(find(service.word()).unwrap().word(), service.word());
+        }
+        assert!(find("SMTP").is_err());
+        assert!(find("").is_err());
+    }
+}

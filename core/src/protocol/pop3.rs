@@ -1,0 +1,116 @@
+//! POP3: every answer begins with `+OK` or `-ERR`. Where the level requires TLS the capabilities
+//! are not asked for.
+//!
+//! ```text
+//! S: +OK POP3 ready <1896.697170952@mail.example.test>
+//! C: STLS
+//! S: +OK Begin TLS negotiation
+//! ```
+//!
+//! RFC 2595 §4 (STLS), RFC 1939 (POP3), RFC 2449 (CAPA).
+
+use crate::negotiation::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::outcome::printable;
+use crate::wire::line::{begins_with_word, overwritten, trim_end, words};
+use crate::wire::Framing;
+
+pub(super) fn pop3(ask: &Ask<'_>) -> Box<dyn Dialog> {
+    Box::new(Pop3 {
+        stage: ask.stage,
+        insist: ask.insist,
+        state: State::Greeting,
+    })
+}
+
+struct Pop3 {
+    stage: Stage,
+    insist: bool,
+    state: State,
+}
+
+enum State {
+    Greeting,
+    Capa,
+    Stls,
+}
+
+impl Pop3 {
+    fn stls(&mut self) -> Step {
+        self.state = State::Stls;
+        Step::line("STLS")
+    }
+
+    fn capabilities(&mut self, listing: &[u8], findings: &mut Findings) -> Result<Step, Refusal> {
+        let mut offered = false;
+        for line in listing.split_inclusive(|b| *b == b'\n').skip(1) {
+            let line = trim_end(line);
+            if line == b"." {
+                break;
+            }
+            let Some(word) = words(line).next() else {
+                return Err(Refusal::malformed("an empty line among its capabilities", line));
+            };
+            offered |= word.eq_ignore_ascii_case(b"STLS");
+            if overwritten(word) {
+                findings.suspect(format!("capability overwritten: {}", printable(word)));
+            }
+        }
+        findings.offered = Some(offered);
+        if offered {
+            Ok(self.stls())
+        } else {
+            Err(Refusal::not_offered("the server does not advertise STLS"))
+        }
+    }
+}
+
+impl Dialog for Pop3 {
+    fn framing(&self) -> Framing {
+        match self.state {
+            State::Capa => Framing::Listing,
+            _ => Framing::Line,
+        }
+    }
+
+    fn open(&mut self) -> Step {
+        match self.stage {
+            Stage::Greeting => Step::Listen,
+            Stage::Ready | Stage::GoAhead => self.stls(),
+        }
+    }
+
+    fn hear(&mut self, message: &[u8], findings: &mut Findings) -> Result<Step, Refusal> {
+        let ok = begins_with_word(message, "+OK");
+        if !ok && !begins_with_word(message, "-ERR") {
+            return Err(Refusal::malformed("what is neither +OK nor -ERR", message));
+        }
+        match (&self.state, ok) {
+            (State::Greeting, true) if self.insist => Ok(self.stls()),
+            (State::Greeting, true) => {
+                self.state = State::Capa;
+                Ok(Step::line("CAPA"))
+            }
+            (State::Greeting, false) => Err(Refusal::unwelcome(message, temporary(message))),
+            (State::Capa, true) => self.capabilities(message, findings),
+            // CAPA is younger than STLS: a server without it may still know STLS.
+            (State::Capa, false) => Ok(self.stls()),
+            (State::Stls, true) => Ok(Step::StartTls),
+            (State::Stls, false) => Err(Refusal::no(findings.offered, message, temporary(message))),
+        }
+    }
+
+    fn awaits(&self) -> &'static str {
+        match self.state {
+            State::Greeting => "the greeting",
+            State::Capa => "the answer to CAPA",
+            State::Stls => "the answer to STLS",
+        }
+    }
+}
+
+/// RFC 3206 §4: the server itself says that trying later may help.
+fn temporary(message: &[u8]) -> bool {
+    words(message)
+        .nth(1)
+        .is_some_and(|code| code.eq_ignore_ascii_case(b"[SYS/TEMP]"))
+}

@@ -1,0 +1,627 @@
+//! A connection that was negotiated: [`Session::connect`] and [`Session::upgrade`] make it,
+//! `read`, `write` and `close` use it. The only file that owns a connection.
+//!
+//! One thread may read while another writes: the lock is held for `SSL_read` and `SSL_write`, never
+//! while waiting.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use openssl::ssl::{ErrorCode, ShutdownState, SslRef, SslStream};
+
+use crate::dial::{dial, resolve};
+use crate::error::{Error, Result, Word};
+use crate::establish::{millis, Attempt, Established};
+use crate::negotiation::Stage;
+use crate::outcome::{Because, Effective, Outcome};
+use crate::policy::Policy;
+use crate::protocol::{find, Service};
+use crate::transport::{check_socket, process, shut_down, wait_any, Deadline, Transport};
+
+/// Bytes given to one SSL_write: one TLS record.
+const RECORD: usize = 16 * 1024;
+/// How long `close` waits for the kernel to take the close_notify.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// A descriptor that a session owns, or that stays its caller's.
+#[derive(Debug)]
+pub enum Connection<'fd> {
+    /// Closed when the session is dropped.
+    Owned(OwnedFd),
+    /// Never closed by the session.
+    Borrowed(BorrowedFd<'fd>),
+}
+
+impl AsFd for Connection<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Connection::Owned(fd) => fd.as_fd(),
+            Connection::Borrowed(fd) => fd.as_fd(),
+        }
+    }
+}
+
+impl<'fd> From<BorrowedFd<'fd>> for Connection<'fd> {
+    fn from(fd: BorrowedFd<'fd>) -> Self {
+        Connection::Borrowed(fd)
+    }
+}
+
+impl<'fd, T: AsFd> From<&'fd T> for Connection<'fd> {
+    fn from(stream: &'fd T) -> Self {
+        Connection::Borrowed(stream.as_fd())
+    }
+}
+
+impl From<OwnedFd> for Connection<'_> {
+    fn from(fd: OwnedFd) -> Self {
+        Connection::Owned(fd)
+    }
+}
+
+impl From<std::net::TcpStream> for Connection<'_> {
+    fn from(stream: std::net::TcpStream) -> Self {
+        Connection::Owned(stream.into())
+    }
+}
+
+/// A negotiated connection, over TLS or, where the policy allows it, in clear:
+/// [`outcome`](Session::outcome) says which and why.
+///
+/// Belongs to the process that made it: after `fork` the child may only drop it, and that sends
+/// nothing. Dropping without [`close`](Session::close) sends no close_notify.
+pub struct Session<'fd> {
+    connection: Connection<'fd>,
+    channel: Mutex<Established>,
+    closed: AtomicBool,
+    readers: AtomicUsize,
+    time_limit: Mutex<Option<Duration>>,
+    process: u32,
+    outcome: Outcome,
+    heard: Vec<u8>,
+    policy: Policy,
+}
+
+impl Session<'static> {
+    /// Resolves the host, dials it and does what [`upgrade`](Session::upgrade) does at stage
+    /// `greeting`. Port 0 is the protocol's own.
+    ///
+    /// Under an effective `may`, where the handshake fails it dials once more and goes on in clear,
+    /// with that as the reason and the first attempt in [`Outcome::attempts`].
+    ///
+    /// # Errors
+    /// As `upgrade`; and `lookup-failed`, `io`, `timeout` where no connection comes about.
+    pub fn connect(protocol: &str, host: &str, port: u16, policy: &Policy) -> Result<Self> {
+        let service = find(protocol)?;
+        let deadline = Deadline::after(Some(policy.rules.timeout));
+        let port = if port == 0 { service.default_port() } else { port };
+        let mut attempt = Attempt::begin(Some(service), host, policy, deadline)?;
+        let error = match Self::dial(&mut attempt, port) {
+            Ok(session) => return Ok(session),
+            Err(error) => error,
+        };
+        // "None" and "may" are the levels that yield plain; a fault on our side, such as a client
+        // certificate the server rejects or a version we insist on, is not mended by going clear.
+        let may_redial = attempt.handshake_failed
+            && attempt.outcome.effective == Effective::May
+            && matches!(service, Service::InBand(_))
+            && policy.rules.client_cert.is_none()
+            && policy.rules.min_tls.is_none();
+        if !may_redial {
+            return Err(error);
+        }
+        let first = attempt.outcome;
+        let mut again = Attempt::begin(Some(service), host, policy, deadline)?;
+        again.stay_plain = true;
+        again.outcome.offered = first.offered;
+        let failed = format!("dialled again in clear: {}", error.message());
+        again.outcome.notes.push(failed);
+        again.outcome.attempts.push(first);
+        Self::dial(&mut again, port)
+    }
+
+    fn dial(attempt: &mut Attempt<'_>, port: u16) -> Result<Self> {
+        let start = Instant::now();
+        attempt.outcome.peer.port = Some(port);
+        let rules = &attempt.policy.rules;
+        let dialled = resolve(&attempt.host, rules.address, port)
+            .and_then(|addresses| dial(&addresses, attempt.deadline, rules.interrupt_hook));
+        attempt.outcome.milliseconds.connect = Some(millis(start.elapsed()));
+        match dialled {
+            Ok((fd, _)) => Self::make(attempt, fd.into(), Stage::Greeting, &[]),
+            Err(e) => Err(attempt.fail(e)),
+        }
+    }
+}
+
+impl<'fd> Session<'fd> {
+    /// Upgrades a connection that the caller has made.
+    ///
+    /// `pending` is what the caller has read beyond what `stage` says. A borrowed descriptor is
+    /// never closed and its flags are not changed; after a failure from the go-ahead on it is shut
+    /// down (`shutdown(2)`), so that nobody goes on in clear on it.
+    ///
+    /// # Errors
+    /// Each [`Word`] says what happened; the error carries the outcome so far.
+    pub fn upgrade(
+        protocol: &str,
+        connection: impl Into<Connection<'fd>>,
+        host: &str,
+        stage: Stage,
+        pending: &[u8],
+        policy: &Policy,
+    ) -> Result<Self> {
+        Self::begin(
+            Some(find(protocol)?),
+            connection.into(),
+            host,
+            stage,
+            pending,
+            policy,
+        )
+    }
+
+    /// The TLS handshake alone, for a caller that has received the go-ahead of a protocol that it
+    /// does not name. The outcome's protocol is `None`.
+    ///
+    /// # Errors
+    /// As [`upgrade`](Session::upgrade).
+    pub fn handshake(connection: impl Into<Connection<'fd>>, host: &str, policy: &Policy) -> Result<Self> {
+        Self::begin(None, connection.into(), host, Stage::GoAhead, &[], policy)
+    }
+
+    fn begin(
+        service: Option<Service>,
+        connection: Connection<'fd>,
+        host: &str,
+        stage: Stage,
+        pending: &[u8],
+        policy: &Policy,
+    ) -> Result<Self> {
+        let deadline = Deadline::after(Some(policy.rules.timeout));
+        check_socket(connection.as_fd().as_raw_fd())
+            .map_err(|e| Error::invalid(format!("the descriptor cannot be used: {e}")))?;
+        let mut attempt = Attempt::begin(service, host, policy, deadline)?;
+        Self::make(&mut attempt, connection, stage, pending)
+    }
+
+    fn make(
+        attempt: &mut Attempt<'_>,
+        connection: Connection<'fd>,
+        stage: Stage,
+        pending: &[u8],
+    ) -> Result<Self> {
+        match attempt.run(connection.as_fd(), stage, pending) {
+            Ok(channel) => {
+                if attempt.stay_plain {
+                    attempt.outcome.because = Some(Because::HandshakeFailed);
+                }
+                Ok(Self {
+                    connection,
+                    channel: Mutex::new(channel),
+                    closed: AtomicBool::new(false),
+                    readers: AtomicUsize::new(0),
+                    time_limit: Mutex::new(None),
+                    process: process(),
+                    outcome: attempt.outcome.clone(),
+                    heard: std::mem::take(&mut attempt.heard),
+                    policy: attempt.policy.clone(),
+                })
+            }
+            Err(e) => Err(attempt.fail(e)),
+        }
+    }
+
+    /// What did happen.
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// All that the peer said in clear before the session, raw. Nothing of it is to be acted on
+    /// once the session runs over TLS.
+    pub fn heard(&self) -> &[u8] {
+        &self.heard
+    }
+
+    /// The longest a read or write may wait without a byte moving; `None` (the default) for ever.
+    pub fn set_timeout(&self, time: Option<Duration>) {
+        *lock(&self.time_limit) = time;
+    }
+
+    /// Bytes that a read gives without waiting for the peer.
+    pub fn pending(&self) -> usize {
+        match &*lock(&self.channel) {
+            Established::Plain(_, unread) => unread.len(),
+            Established::Tls(stream) => stream.ssl().pending(),
+        }
+    }
+
+    /// Reads what has come, waiting for the first byte; 0 means that the peer closed properly.
+    ///
+    /// # Errors
+    /// `closed` where the peer's end came without close_notify: what was read may be cut short.
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
+        let _reading = Reading::begin(&self.readers);
+        let mut wait = self.waiting()?;
+        loop {
+            let (result, events) = {
+                let mut channel = self.usable()?;
+                wait.note(&channel);
+                let result = match &mut *channel {
+                    Established::Plain(transport, unread) => plain_read(transport, unread, buffer),
+                    Established::Tls(stream) => tls_read(stream, buffer),
+                };
+                push(&mut channel)?;
+                (result?, events(libc::POLLIN, &channel))
+            };
+            match result {
+                Some(n) => return Ok(n),
+                None => wait.wait(events)?,
+            }
+        }
+    }
+
+    /// Writes everything, or fails.
+    ///
+    /// # Errors
+    /// `closed`, `io`, `timeout`; how much has reached the peer is then not known.
+    pub fn write_all(&self, bytes: &[u8]) -> Result<()> {
+        let mut wait = self.waiting()?;
+        let mut left = bytes;
+        loop {
+            let events = {
+                let mut channel = self.usable()?;
+                push(&mut channel)?;
+                wait.note(&channel);
+                if keeps(&channel) {
+                    // Another direction's bytes go first, or memory would not be bounded.
+                    events(0, &channel)
+                } else if left.is_empty() {
+                    return Ok(());
+                } else {
+                    let (record, _) = left.split_at(left.len().min(RECORD));
+                    let written = match &mut *channel {
+                        Established::Plain(transport, _) => plain_write(transport, record)?,
+                        Established::Tls(stream) => tls_write(stream, record)?,
+                    };
+                    match written {
+                        Some(n) => {
+                            left = left.get(n..).unwrap_or_default();
+                            continue;
+                        }
+                        None => events(libc::POLLIN, &channel),
+                    }
+                }
+            };
+            wait.wait(events)?;
+        }
+    }
+
+    /// Ends the session: close_notify over TLS, and no more. It does not wait for the peer's.
+    ///
+    /// A thread that waits in `read` is woken by `shutdown(2)`. The caller of `upgrade` closes its
+    /// own descriptor.
+    ///
+    /// # Errors
+    /// If the close_notify cannot be sent; the session is closed all the same.
+    pub fn close(&self) -> Result<()> {
+        self.same_process()?;
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let sent = self.say_goodbye();
+        let fd = self.connection.as_fd();
+        if self.readers.load(Ordering::SeqCst) > 0 {
+            shut_down(fd.as_raw_fd());
+        } else if let Connection::Owned(fd) = &self.connection {
+            // The peer has been told; it may already be gone.
+            let _ = socket2::SockRef::from(fd).shutdown(std::net::Shutdown::Write);
+        }
+        sent
+    }
+
+    fn say_goodbye(&self) -> Result<()> {
+        let mut wait = self.waiting()?;
+        wait.time_limit = Some(wait.time_limit.map_or(CLOSING, |t| t.min(CLOSING)));
+        let mut said = false;
+        loop {
+            let events = {
+                let mut channel = lock(&self.channel);
+                wait.note(&channel);
+                if let (Established::Tls(stream), false) = (&mut *channel, said) {
+                    // After a fatal error OpenSSL has nothing to say, and nor do we.
+                    let _ = stream.shutdown();
+                    said = true;
+                }
+                push(&mut channel)?;
+                if !keeps(&channel) {
+                    return Ok(());
+                }
+                events(0, &channel)
+            };
+            wait.wait(events)?;
+        }
+    }
+
+    /// Keying material that both ends of the TLS session share (RFC 5705), for `tls-exporter`
+    /// (RFC 9266), or the certificate's hash for `tls-server-end-point` (RFC 5929).
+    ///
+    /// # Errors
+    /// `invalid` on a plain session or for another type.
+    pub fn channel_binding(&self, kind: &str) -> Result<Vec<u8>> {
+        let channel = self.usable()?;
+        let Established::Tls(stream) = &*channel else {
+            return Err(Error::invalid("a session in clear has no channel binding"));
+        };
+        match kind {
+            "tls-exporter" => exporter(stream.ssl()),
+            "tls-server-end-point" => end_point(stream.ssl()),
+            _ => Err(Error::invalid(format!(
+                "no channel binding is called \"{}\"; it is one of: tls-exporter tls-server-end-point",
+                crate::outcome::printable(kind.as_bytes())
+            ))),
+        }
+    }
+
+    /// The peer's certificate (DER); `None` on a plain session.
+    pub fn peer_certificate(&self) -> Option<Vec<u8>> {
+        match &*lock(&self.channel) {
+            Established::Tls(stream) => stream.ssl().peer_certificate()?.to_der().ok(),
+            Established::Plain(..) => None,
+        }
+    }
+
+    fn same_process(&self) -> Result<()> {
+        if process() == self.process {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "this session belongs to the process before fork; here it may only be freed",
+        ))
+    }
+
+    fn usable(&self) -> Result<MutexGuard<'_, Established>> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::invalid("this session is closed"));
+        }
+        Ok(lock(&self.channel))
+    }
+
+    fn waiting(&self) -> Result<Waiting<'_>> {
+        self.same_process()?;
+        let time_limit = *lock(&self.time_limit);
+        Ok(Waiting {
+            fd: self.connection.as_fd(),
+            policy: &self.policy,
+            time_limit,
+            deadline: Deadline::after(time_limit),
+            moved: None,
+        })
+    }
+}
+
+/// A wait whose deadline counts from the last byte moved.
+struct Waiting<'a> {
+    fd: BorrowedFd<'a>,
+    policy: &'a Policy,
+    time_limit: Option<Duration>,
+    deadline: Deadline,
+    moved: Option<u64>,
+}
+
+impl Waiting<'_> {
+    fn note(&mut self, channel: &Established) {
+        let moved = transport(channel).moved();
+        if self.moved.replace(moved) != Some(moved) {
+            self.deadline = Deadline::after(self.time_limit);
+        }
+    }
+
+    fn wait(&self, events: libc::c_short) -> Result<()> {
+        let hook = self.policy.rules.interrupt_hook;
+        wait_any(&[(self.fd, events)], self.deadline, hook)
+            .map(drop)
+            .map_err(|e| Error::io("wait for the peer", &e))
+    }
+}
+
+/// Counts a reader for as long as it lives.
+struct Reading<'a>(&'a AtomicUsize);
+
+impl<'a> Reading<'a> {
+    fn begin(readers: &'a AtomicUsize) -> Self {
+        readers.fetch_add(1, Ordering::SeqCst);
+        Self(readers)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn transport(channel: &Established) -> &Transport {
+    match channel {
+        Established::Plain(transport, _) => transport,
+        Established::Tls(stream) => stream.get_ref(),
+    }
+}
+
+fn keeps(channel: &Established) -> bool {
+    transport(channel).keeps()
+}
+
+/// What to wait for: these, and room for the bytes that are kept.
+fn events(for_us: libc::c_short, channel: &Established) -> libc::c_short {
+    if keeps(channel) {
+        for_us | libc::POLLOUT
+    } else {
+        for_us
+    }
+}
+
+fn push(channel: &mut Established) -> Result<()> {
+    let transport = match channel {
+        Established::Plain(transport, _) => transport,
+        Established::Tls(stream) => stream.get_mut(),
+    };
+    transport.push().map(drop).map_err(|e| broken("write", &e))
+}
+
+fn plain_read(transport: &mut Transport, unread: &mut Vec<u8>, buffer: &mut [u8]) -> Result<Option<usize>> {
+    if !unread.is_empty() {
+        let n = unread.len().min(buffer.len());
+        for (to, from) in buffer.iter_mut().zip(unread.drain(..n)) {
+            *to = from;
+        }
+        return Ok(Some(n));
+    }
+    match transport.read(buffer) {
+        Ok(n) => Ok(Some(n)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(broken("read", &e)),
+    }
+}
+
+fn tls_read(stream: &mut SslStream<Transport>, buffer: &mut [u8]) -> Result<Option<usize>> {
+    match stream.ssl_read(buffer) {
+        Ok(n) => Ok(Some(n)),
+        Err(e) => match e.code() {
+            ErrorCode::WANT_READ => Ok(None),
+            ErrorCode::ZERO_RETURN => Ok(Some(0)),
+            _ => Err(tls_error("read", stream.get_ref(), &e)),
+        },
+    }
+}
+
+fn plain_write(transport: &mut Transport, bytes: &[u8]) -> Result<Option<usize>> {
+    transport.write(bytes).map(Some).map_err(|e| broken("write", &e))
+}
+
+fn tls_write(stream: &mut SslStream<Transport>, bytes: &[u8]) -> Result<Option<usize>> {
+    match stream.ssl_write(bytes) {
+        Ok(n) => Ok(Some(n)),
+        Err(e) if e.code() == ErrorCode::WANT_READ => Ok(None),
+        Err(e) => Err(tls_error("write", stream.get_ref(), &e)),
+    }
+}
+
+fn tls_error(doing: &str, transport: &Transport, e: &openssl::ssl::Error) -> Error {
+    if let Some(e) = transport.failure() {
+        return broken(doing, &e);
+    }
+    if transport.eof() {
+        return Error::new(
+            Word::Closed,
+            "the peer closed the connection without close_notify: what came before may be cut short",
+        );
+    }
+    let why = match (e.ssl_error(), e.io_error()) {
+        (Some(stack), _) => crate::tls::reason(stack),
+        (None, Some(io)) => io.to_string(),
+        (None, None) => e.to_string(),
+    };
+    Error::new(Word::Io, format!("{doing} over TLS: {why}"))
+}
+
+fn broken(doing: &str, e: &io::Error) -> Error {
+    match e.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Error::new(
+            Word::Closed,
+            format!("{doing}: the peer broke the connection off: {e}"),
+        ),
+        _ => Error::io(doing, e),
+    }
+}
+
+fn exporter(ssl: &SslRef) -> Result<Vec<u8>> {
+    let mut material = vec![0u8; 32];
+    // RFC 9266 §2: the context is empty, but present.
+    ssl.export_keying_material(&mut material, "EXPORTER-Channel-Binding", Some(&[]))
+        .map_err(|e| Error::new(Word::Bug, format!("OpenSSL: {}", crate::tls::reason(&e))))?;
+    Ok(material)
+}
+
+fn end_point(ssl: &SslRef) -> Result<Vec<u8>> {
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    let none = || Error::invalid("the peer has no certificate");
+    let certificate = ssl.peer_certificate().ok_or_else(none)?;
+    let signed_with = certificate.signature_algorithm().object().nid();
+    let digest = signed_with.signature_algorithms().map(|a| a.digest);
+    // RFC 5929 §4.1: the signature's hash, but SHA-256 for MD5 and SHA-1. Signatures without a
+    // hash of their own (Ed25519) are not covered there.
+    let digest = match digest {
+        Some(Nid::MD5 | Nid::SHA1) => Some(MessageDigest::sha256()),
+        Some(nid) => MessageDigest::from_nid(nid),
+        None => None,
+    };
+    let unsupported = || {
+        Error::new(
+            Word::Unsupported,
+            "tls-server-end-point is not defined for this certificate's signature",
+        )
+    };
+    certificate
+        .digest(digest.ok_or_else(unsupported)?)
+        .map(|d| d.to_vec())
+        .map_err(|_| unsupported())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let channel = self.channel.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Established::Tls(stream) = channel {
+            // Nothing is sent; but SSL_free without a shutdown would spoil the TLS session for
+            // resumption.
+            stream.set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
+        }
+    }
+}
+
+impl AsFd for Session<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}
+
+impl Read for &Session<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(Session::read(self, buffer)?)
+    }
+}
+
+impl Write for &Session<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Session::write_all(self, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Session<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(Session::read(self, buffer)?)
+    }
+}
+
+impl Write for Session<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! TLS by OpenSSL: one `SSL_CTX` per policy, one handshake, every check recorded, resumption bound
+//! to the policy.
+
+pub(crate) mod check;
+pub(crate) mod ffi;
+mod resume;
+mod trust;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use once_cell::sync::OnceCell;
+use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
+use openssl::ssl::{
+    Ssl, SslContext, SslFiletype, SslMethod, SslMode, SslOptions, SslRef, SslSessionCacheMode, SslVerifyMode,
+    SslVersion,
+};
+
+use crate::error::{Error, Result, Word};
+use crate::name::ServerName;
+use crate::outcome::{Effective, Tls};
+use crate::policy::{MinTls, Rules};
+use check::{Examined, Found};
+use resume::{Key, Sessions, Slot};
+use trust::Trust;
+
+/// What a policy and all derived from it share: made at first use, immutable but for the store of
+/// resumable sessions.
+#[derive(Default)]
+pub(crate) struct Shared {
+    context: OnceCell<Context>,
+    sessions: Arc<Sessions>,
+}
+
+struct Context {
+    context: SslContext,
+    trust_is_system: bool,
+}
+
+/// What the callbacks of one connection's SSL need and find. Lives in the SSL.
+pub(crate) struct Watch {
+    rules: Arc<Rules>,
+    names: Vec<ServerName>,
+    trust_is_system: bool,
+    examined: Found,
+    slot: Slot,
+}
+
+/// A connection's SSL before its handshake, and the key under which its session may be kept.
+pub(crate) struct Prepared {
+    pub(crate) ssl: Ssl,
+    /// What was found out about the peer when the session that is offered was made.
+    before: Option<Examined>,
+}
+
+/// Who is asked for.
+pub(crate) struct Target<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) alpn: Option<&'a str>,
+    pub(crate) host: &'a ServerName,
+    pub(crate) port: u16,
+}
+
+fn watch_index() -> Option<Index<Ssl, Watch>> {
+    static INDEX: OnceCell<Option<Index<Ssl, Watch>>> = OnceCell::new();
+    *INDEX.get_or_init(|| Ssl::new_ex_index().ok())
+}
+
+impl Shared {
+    /// The `SSL_CTX`, built now if it was not yet.
+    pub(crate) fn context(&self, rules: &Rules) -> Result<()> {
+        self.get(rules).map(drop)
+    }
+
+    fn get(&self, rules: &Rules) -> Result<&Context> {
+        self.context.get_or_try_init(|| Context::build(rules))
+    }
+
+    /// An SSL for one handshake with this target, with a session to resume if one is kept.
+    pub(crate) fn prepare(&self, rules: &Arc<Rules>, target: &Target<'_>) -> Result<Prepared> {
+        let context = self.get(rules)?;
+        let mut ssl = Ssl::new(&context.context).map_err(bug)?;
+        if let Some(sni) = sni(rules, target.host) {
+            ssl.set_hostname(sni).map_err(bug)?;
+        }
+        if let Some(alpn) = target.alpn {
+            let mut list = vec![u8::try_from(alpn.len()).unwrap_or(0)];
+            list.extend_from_slice(alpn.as_bytes());
+            ssl.set_alpn_protos(&list).map_err(bug)?;
+        }
+        let mut names = vec![target.host.clone()];
+        names.extend(rules.names.iter().cloned());
+        let key = Key::new(rules, target, &names);
+        let before = match self.sessions.take(&key) {
+            Some((session, before)) => {
+                ffi::set_session(&mut ssl, &session).map_err(bug)?;
+                Some(before)
+            }
+            None => None,
+        };
+        let index = watch_index().ok_or_else(|| Error::new(Word::Bug, "OpenSSL has no memory"))?;
+        ssl.set_ex_data(
+            index,
+            Watch {
+                rules: Arc::clone(rules),
+                names,
+                trust_is_system: context.trust_is_system,
+                examined: Mutex::new(None),
+                slot: Slot::new(key, Arc::clone(&self.sessions)),
+            },
+        );
+        Ok(Prepared { ssl, before })
+    }
+}
+
+impl Context {
+    fn build(rules: &Rules) -> Result<Self> {
+        let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(bug)?;
+        let lax = rules.level.effective() == Effective::May && rules.min_tls.is_none();
+        let oldest = match rules.min_tls {
+            // Weak TLS beats clear (RFC 7435).
+            None if lax => SslVersion::TLS1,
+            None => SslVersion::TLS1_2,
+            Some(MinTls::Tls10) => SslVersion::TLS1,
+            Some(MinTls::Tls11) => SslVersion::TLS1_1,
+            Some(MinTls::Tls12) => SslVersion::TLS1_2,
+            Some(MinTls::Tls13) => SslVersion::TLS1_3,
+        };
+        builder.set_min_proto_version(Some(oldest)).map_err(bug)?;
+        if lax || rules.min_tls < Some(MinTls::Tls12) && rules.min_tls.is_some() {
+            // Above it OpenSSL 3 knows no TLS before 1.2.
+            builder.set_security_level(0);
+        }
+        builder.set_options(SslOptions::NO_COMPRESSION | SslOptions::NO_RENEGOTIATION);
+        builder.set_mode(
+            SslMode::AUTO_RETRY
+                | SslMode::ENABLE_PARTIAL_WRITE
+                | SslMode::ACCEPT_MOVING_WRITE_BUFFER
+                | SslMode::RELEASE_BUFFERS,
+        );
+        let trust = Trust::load(rules)?;
+        builder.set_cert_store(trust.store);
+        builder.set_verify(SslVerifyMode::PEER);
+        ffi::verify_peer_ourselves(&mut builder);
+        if let Some((cert, key)) = &rules.client_cert {
+            let wrong = |what: &str, file: &std::path::Path, e: &ErrorStack| {
+                Error::invalid(format!("{what} {}: {}", file.display(), reason(e)))
+            };
+            builder
+                .set_certificate_chain_file(cert)
+                .map_err(|e| wrong("client certificate", cert, &e))?;
+            builder
+                .set_private_key_file(key, SslFiletype::PEM)
+                .map_err(|e| wrong("client key", key, &e))?;
+            builder
+                .check_private_key()
+                .map_err(|e| wrong("client certificate and key do not belong together:", key, &e))?;
+        }
+        builder.set_session_cache_mode(SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL);
+        builder.set_new_session_callback(|ssl, session| {
+            if let Some(watch) = watch_index().and_then(|index| ssl.ex_data(index)) {
+                watch.slot.put(session);
+            }
+        });
+        Ok(Self {
+            context: builder.build(),
+            trust_is_system: trust.is_system,
+        })
+    }
+}
+
+/// What goes into SNI.
+pub(crate) fn sni<'a>(rules: &'a Rules, host: &'a ServerName) -> Option<&'a str> {
+    rules.sni.as_ref().unwrap_or(host).sni()
+}
+
+/// What was found out about the peer in a finished handshake.
+pub(crate) fn examined(ssl: &SslRef, before: Option<&Examined>) -> Option<Examined> {
+    let watch = ssl.ex_data(watch_index()?)?;
+    if ssl.session_reused() {
+        let leaf = ssl.peer_certificate()?;
+        let again = check::examine_again(&leaf, before?, &watch.names, &watch.rules);
+        *lock(&watch.examined) = Some(again);
+    }
+    lock(&watch.examined).clone()
+}
+
+/// What was found out about the peer in a handshake that failed.
+pub(crate) fn examined_so_far(ssl: &SslRef) -> Option<Examined> {
+    lock(&ssl.ex_data(watch_index()?)?.examined).clone()
+}
+
+/// The policy is met: the session, and tickets still to come, may be kept for resumption.
+pub(crate) fn keep_session(ssl: &SslRef, examined: &Examined) {
+    if let Some(watch) = watch_index().and_then(|index| ssl.ex_data(index)) {
+        watch.slot.approve(ssl, examined);
+    }
+}
+
+impl Prepared {
+    pub(crate) fn into_parts(self) -> (Ssl, Option<Examined>) {
+        (self.ssl, self.before)
+    }
+}
+
+/// What the handshake gave.
+pub(crate) fn describe(ssl: &SslRef) -> Tls {
+    let cipher = ssl.current_cipher();
+    let version = ssl.version_str().to_owned();
+    let name = cipher.map_or("", |c| c.name());
+    Tls {
+        forward_secrecy: version == "TLSv1.3" || name.starts_with("ECDHE-") || name.starts_with("DHE-"),
+        cipher: name.to_owned(),
+        group: ffi::group(ssl),
+        resumed: ssl.session_reused(),
+        alpn: ssl.selected_alpn_protocol().map(crate::outcome::printable),
+        version,
+    }
+}
+
+/// OpenSSL's words for what went wrong.
+pub(crate) fn reason(stack: &ErrorStack) -> String {
+    let reasons: Vec<&str> = stack.errors().iter().filter_map(|e| e.reason()).collect();
+    match reasons.as_slice() {
+        [] => "OpenSSL gives no reason".to_owned(),
+        reasons => reasons.join(", "),
+    }
+}
+
+/// A call that fails only for want of memory, or because we used it wrongly.
+fn bug(e: ErrorStack) -> Error {
+    Error::new(Word::Bug, format!("OpenSSL: {}", reason(&e)))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,162 @@
+//! Resumption. OpenSSL skips every check on a resumed session, so a session is kept only after its
+//! outcome has met the policy, in a store that belongs to that one policy, under a key of
+//! everything that the verdict depended on, for at most an hour and never longer than the
+//! certificate.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use openssl::ssl::{SslRef, SslSession};
+
+use super::check::{seconds_left, Examined};
+use super::{lock, Target};
+use crate::name::ServerName;
+use crate::policy::Rules;
+
+const MAX_AGE: Duration = Duration::from_secs(3600);
+/// Tickets kept for one target: a server sends two, and both may be used at once.
+const PER_TARGET: usize = 4;
+/// Targets kept; a daemon that talks to the whole world must not grow.
+const TARGETS: usize = 1024;
+
+/// Everything that the verdict on a session depended on beside the policy's own settings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    service: String,
+    port: u16,
+    names: Vec<ServerName>,
+    sni: Option<String>,
+    pins: Vec<[u8; 32]>,
+}
+
+impl Key {
+    pub(crate) fn new(rules: &Rules, target: &Target<'_>, names: &[ServerName]) -> Self {
+        Self {
+            service: target.service.to_owned(),
+            port: target.port,
+            names: names.to_vec(),
+            sni: super::sni(rules, target.host).map(str::to_owned),
+            pins: rules.fingerprints.clone(),
+        }
+    }
+}
+
+struct Kept {
+    session: SslSession,
+    examined: Examined,
+    until: Instant,
+}
+
+/// The resumable sessions of one policy.
+#[derive(Default)]
+pub(crate) struct Sessions(Mutex<HashMap<Key, Vec<Kept>>>);
+
+impl Sessions {
+    /// A session for this target, and what was found out when it was made. It leaves the store:
+    /// TLS 1.3 tickets are for one use (RFC 8446 §C.4). TLS 1.2 sessions come back with the
+    /// handshake that they resume.
+    pub(crate) fn take(&self, key: &Key) -> Option<(SslSession, Examined)> {
+        let mut sessions = lock(&self.0);
+        let kept = sessions.get_mut(key)?;
+        let now = Instant::now();
+        while let Some(newest) = kept.pop() {
+            if newest.until > now {
+                return Some((newest.session, newest.examined));
+            }
+        }
+        sessions.remove(key);
+        None
+    }
+
+    fn put(&self, key: &Key, kept: Kept) {
+        let mut sessions = lock(&self.0);
+        if sessions.len() >= TARGETS && !sessions.contains_key(key) {
+            let now = Instant::now();
+            sessions.retain(|_, kept| kept.iter().any(|k| k.until > now));
+            if sessions.len() >= TARGETS {
+                // Any one will do: a lost session costs a full handshake, nothing else.
+                if let Some(any) = sessions.keys().next().cloned() {
+                    sessions.remove(&any);
+                }
+            }
+        }
+        let list = sessions.entry(key.clone()).or_default();
+        if list.len() >= PER_TARGET {
+            list.remove(0);
+        }
+        list.push(kept);
+    }
+}
+
+/// Where one connection's sessions wait for the verdict. With TLS 1.2 OpenSSL hands the session
+/// out inside the handshake, before anything is judged; with 1.3 the tickets come afterwards.
+pub(crate) struct Slot {
+    key: Key,
+    sessions: Arc<Sessions>,
+    state: Mutex<State>,
+}
+
+enum State {
+    Undecided(Vec<SslSession>),
+    Approved(Box<(Examined, Instant)>),
+}
+
+impl Slot {
+    pub(crate) fn new(key: Key, sessions: Arc<Sessions>) -> Self {
+        Self {
+            key,
+            sessions,
+            state: Mutex::new(State::Undecided(Vec::new())),
+        }
+    }
+
+    /// OpenSSL has made a session.
+    pub(crate) fn put(&self, session: SslSession) {
+        match &mut *lock(&self.state) {
+            State::Undecided(waiting) => {
+                if waiting.len() < PER_TARGET {
+                    waiting.push(session);
+                }
+            }
+            State::Approved(approved) => self.keep(session, approved),
+        }
+    }
+
+    /// The verdict was yes.
+    pub(crate) fn approve(&self, ssl: &SslRef, examined: &Examined) {
+        let Some(certificate) = ssl.peer_certificate() else {
+            return;
+        };
+        let age = MAX_AGE.min(Duration::from_secs(seconds_left(&certificate)));
+        let Some(until) = examined.verified.checked_add(age) else {
+            return;
+        };
+        let approved = Box::new((examined.clone(), until));
+        let mut state = lock(&self.state);
+        if let State::Undecided(waiting) = &mut *state {
+            for session in std::mem::take(waiting) {
+                self.keep(session, &approved);
+            }
+        }
+        // A TLS 1.2 session that was resumed is not made anew, and may be used again. One of
+        // TLS 1.3 says itself that it is not resumable until a ticket has come.
+        let reusable = ssl.session_reused() && ssl.version_str() != "TLSv1.3";
+        if let Some(session) = ssl.session().filter(|_| reusable) {
+            self.keep(session.to_owned(), &approved);
+        }
+        *state = State::Approved(approved);
+    }
+
+    fn keep(&self, session: SslSession, approved: &(Examined, Instant)) {
+        let (examined, until) = approved;
+        self.sessions.put(
+            &self.key,
+            Kept {
+                session,
+                examined: examined.clone(),
+                until: *until,
+            },
+        );
+    }
+}

@@ -1,0 +1,205 @@
+//! The one decision: [`judge`] compares what must hold with what did happen. Its whole matrix is
+//! `tests/policies.tsv`, played below.
+
+use crate::error::Word;
+use crate::outcome::{Because, Channel, Check, CheckKind, Effective, NameFrom, Outcome};
+use crate::policy::{Level, Policy, Rules};
+
+/// What is missing. Only [`judge`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shortfall {
+    /// The word for programs.
+    pub word: Word,
+    /// The sentence for people.
+    pub message: String,
+}
+
+impl Shortfall {
+    fn new(word: Word, message: impl Into<String>) -> Self {
+        Self {
+            word,
+            message: message.into(),
+        }
+    }
+}
+
+/// Whether the outcome meets the policy.
+///
+/// # Errors
+/// The first thing that is missing, in the order of the documentation.
+pub fn judge(policy: &Policy, outcome: &Outcome) -> Result<(), Shortfall> {
+    judge_rules(&policy.rules, outcome)
+}
+
+pub(crate) fn judge_rules(rules: &Rules, outcome: &Outcome) -> Result<(), Shortfall> {
+    match (rules.level.effective(), outcome.channel) {
+        (Effective::None | Effective::May, Some(Channel::Plain)) => Ok(()),
+        (Effective::None, _) => Err(Shortfall::new(Word::Bug, "TLS was not to be used")),
+        (_, Some(Channel::Tls)) => judge_peer(rules, &outcome.checks),
+        (_, Some(Channel::Plain)) => Err(match outcome.because {
+            Some(Because::Refused) => {
+                Shortfall::new(Word::Refused, "the server refuses TLS, which the level requires")
+            }
+            Some(Because::HandshakeFailed) => Shortfall::new(
+                Word::Handshake,
+                "the TLS handshake failed, and the level requires TLS",
+            ),
+            Some(Because::NotOffered | Because::NotAsked) | None => Shortfall::new(
+                Word::NotOffered,
+                "the session is in clear, and the level requires TLS",
+            ),
+        }),
+        (_, None) => Err(Shortfall::new(Word::Closed, "there is no session")),
+    }
+}
+
+/// Whether the checks of a TLS peer are those that the rules want. A check that was not run never
+/// counts as passed.
+pub(crate) fn judge_peer(rules: &Rules, checks: &[Check]) -> Result<(), Shortfall> {
+    let failed = |kind: CheckKind| match checks.iter().find(|c| c.check == kind) {
+        Some(check) if check.ok => None,
+        Some(check) => Some(check.why.clone().unwrap_or_default()),
+        None => Some("it was not checked".to_owned()),
+    };
+    let short = |kind: CheckKind, word: Word, what: &str| match failed(kind) {
+        None => Ok(()),
+        Some(why) => Err(Shortfall::new(word, format!("{what}: {why}"))),
+    };
+    match rules.level.effective() {
+        Effective::None | Effective::May | Effective::Encrypt => Ok(()),
+        Effective::Fingerprint => short(
+            CheckKind::Fingerprint,
+            Word::FingerprintMismatch,
+            "the certificate is none of those given",
+        ),
+        Effective::Verify => {
+            short(
+                CheckKind::Chain,
+                Word::Untrusted,
+                "the certificate is not trusted",
+            )?;
+            short(CheckKind::Time, Word::Expired, "the certificate is not valid now")?;
+            short(
+                CheckKind::Name,
+                Word::NameMismatch,
+                "the certificate is for another name",
+            )?;
+            if rules.level == Level::Strict && rules.name_from == NameFrom::InsecureDns {
+                return Err(Shortfall::new(
+                    Word::NameInsecure,
+                    "the name that was checked comes from insecure DNS, so an attacker could have chosen it",
+                ));
+            }
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Peer;
+
+    const MATRIX: &str = include_str!("../../tests/policies.tsv");
+    const BECAUSE: [(&str, Option<Because>); 5] = [
+        ("not-asked", Some(Because::NotAsked)),
+        ("not-offered", Some(Because::NotOffered)),
+        ("refused", Some(Because::Refused)),
+        ("handshake-failed", Some(Because::HandshakeFailed)),
+        ("-", None),
+    ];
+    const RESULTS: [(&str, Option<bool>); 3] = [("ok", Some(true)), ("no", Some(false)), ("-", None)];
+    const NAMES: [NameFrom; 4] = [
+        NameFrom::Caller,
+        NameFrom::Dnssec,
+        NameFrom::MtaSts,
+        NameFrom::InsecureDns,
+    ];
+
+    /// Every combination of level and outcome, as the columns of the matrix.
+    fn all() -> Vec<(Rules, Outcome, Vec<&'static str>)> {
+        let mut all = Vec::new();
+        let mut add = |level: Level, channel, because, checks: [usize; 4], from: NameFrom| {
+            let (because_word, because): (&str, Option<Because>) = BECAUSE[because];
+            let policy = Policy::new(level).name_from(from);
+            let peer = Peer {
+                name: "a.test".into(),
+                name_from: from,
+                address: None,
+                port: None,
+            };
+            let mut outcome = Outcome::begin(Some("smtp"), level, peer);
+            outcome.channel = channel;
+            outcome.because = because;
+            let kinds = [
+                CheckKind::Fingerprint,
+                CheckKind::Chain,
+                CheckKind::Time,
+                CheckKind::Name,
+            ];
+            for (kind, result) in kinds.into_iter().zip(checks) {
+                if let Some(ok) = RESULTS[result].1 {
+                    outcome.checks.push(Check {
+                        check: kind,
+                        ok,
+                        why: None,
+                    });
+                }
+            }
+            let channel_word = match channel {
+                Some(Channel::Tls) => "tls",
+                Some(Channel::Plain) => "plain",
+                None => "-",
+            };
+            let mut columns = vec![level.as_str(), channel_word, because_word];
+            columns.extend(checks.map(|c| RESULTS[c].0));
+            columns.push(from.as_str());
+            all.push(((*policy.rules).clone(), outcome, columns));
+        };
+        for level in Level::ALL {
+            for from in NAMES {
+                for because in 0..BECAUSE.len() {
+                    add(level, Some(Channel::Plain), because, [2; 4], from);
+                }
+                add(level, None, 4, [2; 4], from);
+                for n in 0..81 {
+                    let checks = [n % 3, n / 3 % 3, n / 9 % 3, n / 27];
+                    add(level, Some(Channel::Tls), 4, checks, from);
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn the_whole_matrix() {
+        let rows: Vec<Vec<&str>> = MATRIX
+            .lines()
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+            .map(|l| l.split('\t').collect())
+            .collect();
+        let mut used = vec![false; rows.len()];
+        for (rules, outcome, columns) in all() {
+            let matching: Vec<usize> = (0..rows.len())
+                .filter(|&i| {
+                    assert_eq!(rows[i].len(), 9, "{:?}", rows[i]);
+                    rows[i]
+                        .iter()
+                        .zip(&columns)
+                        .all(|(pattern, value)| *pattern == "*" || pattern.split('|').any(|p| p == *value))
+                })
+                .collect();
+            assert_eq!(matching.len(), 1, "{columns:?} is met by rows {matching:?}");
+            used[matching[0]] = true;
+            let verdict = match judge_rules(&rules, &outcome) {
+                Ok(()) => "met",
+                Err(shortfall) => shortfall.word.as_str(),
+            };
+            assert_eq!(verdict, rows[matching[0]][8], "{columns:?}");
+        }
+        for (row, used) in rows.iter().zip(used) {
+            assert!(used, "no outcome meets row {row:?}");
+        }
+    }
+}
