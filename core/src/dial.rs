@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use crate::error::{Error, Result, Word};
 use crate::name::ServerName;
 use crate::policy::InterruptHook;
-use crate::transport::{wait_any, Deadline};
+use crate::sys::{wait_any, Deadline};
 
 /// How long one attempt is alone before the next address is tried as well (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);

@@ -7,22 +7,18 @@ use std::time::{Duration, Instant};
 
 use openssl::ssl::{ErrorCode, SslStream};
 
+use crate::channel::Channel;
+use crate::dialog::Stage;
 use crate::error::{Error, Result, Word};
 use crate::name::{address_literal, ServerName};
-use crate::negotiation::{Negotiation, Stage, Want};
-use crate::outcome::{printable, Because, Channel, Effective, Outcome, Peer};
+use crate::negotiation::{Negotiation, Want};
+use crate::outcome::{self, printable, Because, Effective, Outcome, Peer};
 use crate::policy::Policy;
 use crate::protocol::Service;
+use crate::sys::{shut_down, wait_any, Deadline};
 use crate::tls::{self, check::Examined, Target};
-use crate::transport::{shut_down, wait_any, Deadline, Transport};
+use crate::transport::Transport;
 use crate::verdict::judge_rules;
-
-/// What a session runs over, once it is established.
-pub(crate) enum Established {
-    /// In clear; these bytes were read and belong to the caller.
-    Plain(Transport, Vec<u8>),
-    Tls(SslStream<Transport>),
-}
 
 /// One attempt on one connection.
 pub(crate) struct Attempt<'a> {
@@ -78,7 +74,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// Plays the dialog from this stage and, unless it stays in clear, does the handshake.
-    pub(crate) fn run(&mut self, fd: BorrowedFd<'_>, stage: Stage, pending: &[u8]) -> Result<Established> {
+    pub(crate) fn run(&mut self, fd: BorrowedFd<'_>, stage: Stage, pending: &[u8]) -> Result<Channel> {
         self.note_peer(fd);
         let mut transport = Transport::new(fd.as_raw_fd());
         if self.outcome.effective == Effective::None {
@@ -110,10 +106,10 @@ impl<'a> Attempt<'a> {
         result.inspect_err(|_| shut_down(fd.as_raw_fd()))
     }
 
-    fn plain(&mut self, transport: Transport, because: Because, unread: Vec<u8>) -> Established {
-        self.outcome.channel = Some(Channel::Plain);
+    fn plain(&mut self, transport: Transport, because: Because, unread: Vec<u8>) -> Channel {
+        self.outcome.channel = Some(outcome::Channel::Plain);
         self.outcome.because = Some(because);
-        Established::Plain(transport, unread)
+        Channel::Plain(transport, unread)
     }
 
     fn note_peer(&mut self, fd: BorrowedFd<'_>) {
@@ -254,7 +250,7 @@ impl<'a> Attempt<'a> {
         )
     }
 
-    fn handshake(&mut self, fd: BorrowedFd<'_>, mut transport: Transport) -> Result<Established> {
+    fn handshake(&mut self, fd: BorrowedFd<'_>, mut transport: Transport) -> Result<Channel> {
         let row = self.service.map(Service::protocol);
         let prepared = self.policy.shared.prepare(
             &self.policy.rules,
@@ -279,7 +275,7 @@ impl<'a> Attempt<'a> {
                 self.record(found);
                 self.outcome.identity = Default::default();
                 // Our own no inside the handshake has its own word.
-                self.outcome.channel = Some(Channel::Tls);
+                self.outcome.channel = Some(outcome::Channel::Tls);
                 let verdict = judge_rules(&self.policy.rules, &self.outcome);
                 self.outcome.channel = None;
                 if let Err(shortfall) = verdict {
@@ -289,7 +285,7 @@ impl<'a> Attempt<'a> {
             self.handshake_failed = matches!(e.word(), Word::Handshake | Word::Closed);
             return Err(e);
         }
-        self.outcome.channel = Some(Channel::Tls);
+        self.outcome.channel = Some(outcome::Channel::Tls);
         self.outcome.tls = Some(tls::describe(stream.ssl()));
         let found = tls::examined(stream.ssl(), before.as_ref());
         if let Some(found) = &found {
@@ -301,7 +297,7 @@ impl<'a> Attempt<'a> {
         if let Some(found) = &found {
             tls::keep_session(stream.ssl(), found);
         }
-        Ok(Established::Tls(stream))
+        Ok(Channel::Tls(stream))
     }
 
     fn record(&mut self, found: Examined) {

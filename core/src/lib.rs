@@ -26,27 +26,33 @@
 //! No threads, no signals, no global mutable state: a policy made before `fork` serves the children
 //! of a single-threaded parent; a session belongs to one process.
 
+mod channel;
 mod dial;
+mod dialog;
 mod error;
 mod establish;
+mod level;
 mod name;
 mod negotiation;
 mod outcome;
 mod policy;
 pub mod protocol;
 mod session;
+mod sys;
 mod tls;
 mod transport;
 mod verdict;
 mod wire;
 
+pub use dialog::Stage;
 pub use error::{Error, Result, Word};
-pub use negotiation::{Negotiation, Stage, Want};
+pub use level::{Level, MinTls};
+pub use negotiation::{Negotiation, Want};
 pub use outcome::{
     Because, Certificate, Channel, Check, CheckKind, Effective, Identity, Line, Milliseconds, NameFrom,
     Outcome, Peer, ProvenBy, Role, Speaker, Tls,
 };
-pub use policy::{InterruptHook, Level, MinTls, Policy};
+pub use policy::{InterruptHook, Policy};
 pub use session::{Connection, Session};
-pub use transport::borrow_fd;
+pub use sys::borrow_fd;
 pub use verdict::{judge, Shortfall};

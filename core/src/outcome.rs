@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::policy::Level;
+use crate::level::Level;
 
 /// Client or server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -7,123 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::error::{Error, Result, Word};
+use crate::error::{Error, Result};
+use crate::level::{Level, MinTls};
 use crate::name::{client_name, ServerName};
-use crate::outcome::{Effective, Line, NameFrom};
+use crate::outcome::{Line, NameFrom};
 use crate::tls::Shared;
-
-/// How much TLS is wanted. The words are the API in every language.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Level {
-    /// Never TLS; nothing is read or sent.
-    None,
-    /// TLS if it is offered, with anyone; else in clear, with the reason.
-    May,
-    /// TLS with anyone, or an error.
-    Encrypt,
-    /// TLS with a certificate or key of a given SHA-256, or an error.
-    Fingerprint,
-    /// TLS with a PKIX chain and the right name (RFC 9525), or an error.
-    Verify,
-    /// The best that the peer's domain asks for; as [`May`](Level::May) in this version.
-    Opportunistic,
-    /// The default: TLS with a proven peer, or an error; as [`Verify`](Level::Verify), and the
-    /// name must not come from insecure DNS.
-    Strict,
-}
-
-impl Level {
-    /// Every level of this version.
-    pub const ALL: [Level; 7] = [
-        Level::None,
-        Level::May,
-        Level::Encrypt,
-        Level::Fingerprint,
-        Level::Verify,
-        Level::Opportunistic,
-        Level::Strict,
-    ];
-
-    /// The word as other programs see it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Level::None => "none",
-            Level::May => "may",
-            Level::Encrypt => "encrypt",
-            Level::Fingerprint => "fingerprint",
-            Level::Verify => "verify",
-            Level::Opportunistic => "opportunistic",
-            Level::Strict => "strict",
-        }
-    }
-
-    /// Reads a word.
-    ///
-    /// # Errors
-    /// `invalid` for what is no level, `unsupported` for `dane` and `dane-only`, which need the
-    /// domain layer that this version does not have.
-    pub fn from_word(word: &str) -> Result<Self> {
-        if let Some(level) = Self::ALL.into_iter().find(|l| l.as_str() == word) {
-            return Ok(level);
-        }
-        if word == "dane" || word == "dane-only" {
-            return Err(Error::new(
-                Word::Unsupported,
-                format!("level \"{word}\" needs DNS look-ups, which this version does not do"),
-            ));
-        }
-        let words: Vec<&str> = Self::ALL.iter().map(|l| l.as_str()).collect();
-        Err(Error::invalid(format!(
-            "no level is called \"{}\"; it is one of: {}",
-            crate::outcome::printable(word.as_bytes()),
-            words.join(" ")
-        )))
-    }
-
-    /// What the level comes to without a domain's wishes.
-    pub fn effective(self) -> Effective {
-        match self {
-            Level::None => Effective::None,
-            Level::May | Level::Opportunistic => Effective::May,
-            Level::Encrypt => Effective::Encrypt,
-            Level::Fingerprint => Effective::Fingerprint,
-            Level::Verify | Level::Strict => Effective::Verify,
-        }
-    }
-}
-
-/// The oldest TLS version to accept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum MinTls {
-    Tls10,
-    Tls11,
-    Tls12,
-    Tls13,
-}
-
-impl MinTls {
-    /// Reads `1.0`, `1.1`, `1.2`, `1.3`, also with `TLSv` before it.
-    ///
-    /// # Errors
-    /// `invalid` for anything else.
-    pub fn from_word(word: &str) -> Result<Self> {
-        match word.strip_prefix("TLSv").unwrap_or(word) {
-            "1" | "1.0" => Ok(Self::Tls10),
-            "1.1" => Ok(Self::Tls11),
-            "1.2" => Ok(Self::Tls12),
-            "1.3" => Ok(Self::Tls13),
-            _ => Err(Error::invalid(format!(
-                "\"{}\" is no TLS version; it is one of: 1.0 1.1 1.2 1.3",
-                crate::outcome::printable(word.as_bytes())
-            ))),
-        }
-    }
-}
 
 /// Sees each line of the dialog as it is said.
 pub(crate) type Observer = Arc<dyn Fn(&Line) + Send + Sync>;
@@ -453,15 +341,6 @@ fn readable(file: &Path, what: &str) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_of_levels() {
-        for level in Level::ALL {
-            assert_eq!(Level::from_word(level.as_str()).unwrap(), level);
-        }
-        assert_eq!(Level::from_word("dane").unwrap_err().word(), Word::Unsupported);
-        assert_eq!(Level::from_word("Strict").unwrap_err().word(), Word::Invalid);
-    }
 
     #[test]
     fn fingerprints_and_levels_go_together() {

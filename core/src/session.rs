@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{ErrorCode, ShutdownState, SslRef, SslStream};
-
+use crate::channel::Channel;
 use crate::dial::{dial, resolve};
-use crate::error::{Error, Result, Word};
-use crate::establish::{millis, Attempt, Established};
-use crate::negotiation::Stage;
+use crate::dialog::Stage;
+use crate::error::{Error, Result};
+use crate::establish::{millis, Attempt};
 use crate::outcome::{Because, Effective, Outcome};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
-use crate::transport::{check_socket, process, shut_down, wait_any, Deadline, Transport};
+use crate::sys::{check_socket, process, shut_down, wait_any, Deadline};
+use crate::tls::binding::channel_binding;
 
 /// Bytes given to one SSL_write: one TLS record.
 const RECORD: usize = 16 * 1024;
@@ -75,7 +75,7 @@ impl From<std::net::TcpStream> for Connection<'_> {
 /// nothing. Dropping without [`close`](Session::close) sends no close_notify.
 pub struct Session<'fd> {
     connection: Connection<'fd>,
-    channel: Mutex<Established>,
+    channel: Mutex<Channel>,
     closed: AtomicBool,
     readers: AtomicUsize,
     time_limit: Mutex<Option<Duration>>,
@@ -145,7 +145,7 @@ impl<'fd> Session<'fd> {
     /// down (`shutdown(2)`), so that nobody goes on in clear on it.
     ///
     /// # Errors
-    /// Each [`Word`] says what happened; the error carries the outcome so far.
+    /// Each [`Word`](crate::Word) says what happened; the error carries the outcome so far.
     pub fn upgrade(
         protocol: &str,
         connection: impl Into<Connection<'fd>>,
@@ -233,10 +233,7 @@ impl<'fd> Session<'fd> {
 
     /// Bytes that a read gives without waiting for the peer.
     pub fn pending(&self) -> usize {
-        match &*lock(&self.channel) {
-            Established::Plain(_, unread) => unread.len(),
-            Established::Tls(stream) => stream.ssl().pending(),
-        }
+        lock(&self.channel).pending()
     }
 
     /// Reads what has come, waiting for the first byte; 0 means that the peer closed properly.
@@ -250,12 +247,9 @@ impl<'fd> Session<'fd> {
             let (result, events) = {
                 let mut channel = self.usable()?;
                 wait.note(&channel);
-                let result = match &mut *channel {
-                    Established::Plain(transport, unread) => plain_read(transport, unread, buffer),
-                    Established::Tls(stream) => tls_read(stream, buffer),
-                };
-                push(&mut channel)?;
-                (result?, events(libc::POLLIN, &channel))
+                let result = channel.try_read(buffer);
+                channel.push()?;
+                (result?, channel.events(libc::POLLIN))
             };
             match result {
                 Some(n) => return Ok(n),
@@ -274,25 +268,21 @@ impl<'fd> Session<'fd> {
         loop {
             let events = {
                 let mut channel = self.usable()?;
-                push(&mut channel)?;
+                let sent = channel.push()?;
                 wait.note(&channel);
-                if keeps(&channel) {
-                    // Another direction's bytes go first, or memory would not be bounded.
-                    events(0, &channel)
+                if !sent {
+                    // What is kept goes first, or memory would not be bounded.
+                    channel.events(0)
                 } else if left.is_empty() {
                     return Ok(());
                 } else {
                     let (record, _) = left.split_at(left.len().min(RECORD));
-                    let written = match &mut *channel {
-                        Established::Plain(transport, _) => plain_write(transport, record)?,
-                        Established::Tls(stream) => tls_write(stream, record)?,
-                    };
-                    match written {
+                    match channel.try_write(record)? {
                         Some(n) => {
                             left = left.get(n..).unwrap_or_default();
                             continue;
                         }
-                        None => events(libc::POLLIN, &channel),
+                        None => channel.events(libc::POLLIN),
                     }
                 }
             };
@@ -331,16 +321,13 @@ impl<'fd> Session<'fd> {
             let events = {
                 let mut channel = lock(&self.channel);
                 wait.note(&channel);
-                if let (Established::Tls(stream), false) = (&mut *channel, said) {
-                    // After a fatal error OpenSSL has nothing to say, and nor do we.
-                    let _ = stream.shutdown();
-                    said = true;
+                if !std::mem::replace(&mut said, true) {
+                    channel.say_goodbye();
                 }
-                push(&mut channel)?;
-                if !keeps(&channel) {
+                if channel.push()? {
                     return Ok(());
                 }
-                events(0, &channel)
+                channel.events(0)
             };
             wait.wait(events)?;
         }
@@ -353,24 +340,17 @@ impl<'fd> Session<'fd> {
     /// `invalid` on a plain session or for another type.
     pub fn channel_binding(&self, kind: &str) -> Result<Vec<u8>> {
         let channel = self.usable()?;
-        let Established::Tls(stream) = &*channel else {
+        let Channel::Tls(stream) = &*channel else {
             return Err(Error::invalid("a session in clear has no channel binding"));
         };
-        match kind {
-            "tls-exporter" => exporter(stream.ssl()),
-            "tls-server-end-point" => end_point(stream.ssl()),
-            _ => Err(Error::invalid(format!(
-                "no channel binding is called \"{}\"; it is one of: tls-exporter tls-server-end-point",
-                crate::outcome::printable(kind.as_bytes())
-            ))),
-        }
+        channel_binding(stream.ssl(), kind)
     }
 
     /// The peer's certificate (DER); `None` on a plain session.
     pub fn peer_certificate(&self) -> Option<Vec<u8>> {
         match &*lock(&self.channel) {
-            Established::Tls(stream) => stream.ssl().peer_certificate()?.to_der().ok(),
-            Established::Plain(..) => None,
+            Channel::Tls(stream) => stream.ssl().peer_certificate()?.to_der().ok(),
+            Channel::Plain(..) => None,
         }
     }
 
@@ -383,7 +363,7 @@ impl<'fd> Session<'fd> {
         ))
     }
 
-    fn usable(&self) -> Result<MutexGuard<'_, Established>> {
+    fn usable(&self) -> Result<MutexGuard<'_, Channel>> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::invalid("this session is closed"));
         }
@@ -413,8 +393,8 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    fn note(&mut self, channel: &Established) {
-        let moved = transport(channel).moved();
+    fn note(&mut self, channel: &Channel) {
+        let moved = channel.transport().moved();
         if self.moved.replace(moved) != Some(moved) {
             self.deadline = Deadline::after(self.time_limit);
         }
@@ -444,146 +424,14 @@ impl Drop for Reading<'_> {
     }
 }
 
-fn transport(channel: &Established) -> &Transport {
-    match channel {
-        Established::Plain(transport, _) => transport,
-        Established::Tls(stream) => stream.get_ref(),
-    }
-}
-
-fn keeps(channel: &Established) -> bool {
-    transport(channel).keeps()
-}
-
-/// What to wait for: these, and room for the bytes that are kept.
-fn events(for_us: libc::c_short, channel: &Established) -> libc::c_short {
-    if keeps(channel) {
-        for_us | libc::POLLOUT
-    } else {
-        for_us
-    }
-}
-
-fn push(channel: &mut Established) -> Result<()> {
-    let transport = match channel {
-        Established::Plain(transport, _) => transport,
-        Established::Tls(stream) => stream.get_mut(),
-    };
-    transport.push().map(drop).map_err(|e| broken("write", &e))
-}
-
-fn plain_read(transport: &mut Transport, unread: &mut Vec<u8>, buffer: &mut [u8]) -> Result<Option<usize>> {
-    if !unread.is_empty() {
-        let n = unread.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(unread.drain(..n)) {
-            *to = from;
-        }
-        return Ok(Some(n));
-    }
-    match transport.read(buffer) {
-        Ok(n) => Ok(Some(n)),
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(e) => Err(broken("read", &e)),
-    }
-}
-
-fn tls_read(stream: &mut SslStream<Transport>, buffer: &mut [u8]) -> Result<Option<usize>> {
-    match stream.ssl_read(buffer) {
-        Ok(n) => Ok(Some(n)),
-        Err(e) => match e.code() {
-            ErrorCode::WANT_READ => Ok(None),
-            ErrorCode::ZERO_RETURN => Ok(Some(0)),
-            _ => Err(tls_error("read", stream.get_ref(), &e)),
-        },
-    }
-}
-
-fn plain_write(transport: &mut Transport, bytes: &[u8]) -> Result<Option<usize>> {
-    transport.write(bytes).map(Some).map_err(|e| broken("write", &e))
-}
-
-fn tls_write(stream: &mut SslStream<Transport>, bytes: &[u8]) -> Result<Option<usize>> {
-    match stream.ssl_write(bytes) {
-        Ok(n) => Ok(Some(n)),
-        Err(e) if e.code() == ErrorCode::WANT_READ => Ok(None),
-        Err(e) => Err(tls_error("write", stream.get_ref(), &e)),
-    }
-}
-
-fn tls_error(doing: &str, transport: &Transport, e: &openssl::ssl::Error) -> Error {
-    if let Some(e) = transport.failure() {
-        return broken(doing, &e);
-    }
-    if transport.eof() {
-        return Error::new(
-            Word::Closed,
-            "the peer closed the connection without close_notify: what came before may be cut short",
-        );
-    }
-    let why = match (e.ssl_error(), e.io_error()) {
-        (Some(stack), _) => crate::tls::reason(stack),
-        (None, Some(io)) => io.to_string(),
-        (None, None) => e.to_string(),
-    };
-    Error::new(Word::Io, format!("{doing} over TLS: {why}"))
-}
-
-fn broken(doing: &str, e: &io::Error) -> Error {
-    match e.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Error::new(
-            Word::Closed,
-            format!("{doing}: the peer broke the connection off: {e}"),
-        ),
-        _ => Error::io(doing, e),
-    }
-}
-
-fn exporter(ssl: &SslRef) -> Result<Vec<u8>> {
-    let mut material = vec![0u8; 32];
-    // RFC 9266 §2: the context is empty, but present.
-    ssl.export_keying_material(&mut material, "EXPORTER-Channel-Binding", Some(&[]))
-        .map_err(|e| Error::new(Word::Bug, format!("OpenSSL: {}", crate::tls::reason(&e))))?;
-    Ok(material)
-}
-
-fn end_point(ssl: &SslRef) -> Result<Vec<u8>> {
-    use openssl::hash::MessageDigest;
-    use openssl::nid::Nid;
-    let none = || Error::invalid("the peer has no certificate");
-    let certificate = ssl.peer_certificate().ok_or_else(none)?;
-    let signed_with = certificate.signature_algorithm().object().nid();
-    let digest = signed_with.signature_algorithms().map(|a| a.digest);
-    // RFC 5929 §4.1: the signature's hash, but SHA-256 for MD5 and SHA-1. Signatures without a
-    // hash of their own (Ed25519) are not covered there.
-    let digest = match digest {
-        Some(Nid::MD5 | Nid::SHA1) => Some(MessageDigest::sha256()),
-        Some(nid) => MessageDigest::from_nid(nid),
-        None => None,
-    };
-    let unsupported = || {
-        Error::new(
-            Word::Unsupported,
-            "tls-server-end-point is not defined for this certificate's signature",
-        )
-    };
-    certificate
-        .digest(digest.ok_or_else(unsupported)?)
-        .map(|d| d.to_vec())
-        .map_err(|_| unsupported())
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        let channel = self.channel.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Established::Tls(stream) = channel {
-            // Nothing is sent; but SSL_free without a shutdown would spoil the TLS session for
-            // resumption.
-            stream.set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
-        }
+        let channel = self.channel.get_mut();
+        channel.unwrap_or_else(PoisonError::into_inner).abandon();
     }
 }
 

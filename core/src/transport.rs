@@ -1,149 +1,17 @@
-//! Bytes on a file descriptor, with a deadline.
+//! Bytes on a file descriptor: what OpenSSL reads and writes through.
 //!
-//! `recv` and `send` with `MSG_DONTWAIT | MSG_NOSIGNAL`, then `poll`: no SIGPIPE, no changed flags on
-//! the caller's descriptor, blocking and non-blocking descriptors alike. OpenSSL reads and writes
-//! through [`Transport`], which never lets it see "cannot write now": a KeyUpdate in the other
-//! direction would then kill the connection. What the kernel does not take at once is kept (64 KiB
-//! at most) and reported as written; the session pushes it before it goes on.
-#![allow(unsafe_code)]
+//! [`Transport`] never lets OpenSSL see "cannot write now": a KeyUpdate in the other direction would
+//! then kill the connection. What the kernel does not take at once is kept (64 KiB at most) and
+//! reported as written; the session pushes it before it goes on. It also looks at the first bytes
+//! where TLS must begin, so that plaintext never reaches OpenSSL.
 
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::os::fd::RawFd;
 
-use crate::policy::InterruptHook;
+use crate::sys::{recv, send};
 
 /// What is kept of the bytes that the kernel did not take.
 const MAX_KEPT: usize = 64 * 1024;
-
-/// A point in time that a wait must not pass; `None` waits for ever.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline(Option<Instant>);
-
-impl Deadline {
-    pub(crate) fn after(time: Option<Duration>) -> Self {
-        Self(time.and_then(|t| Instant::now().checked_add(t)))
-    }
-
-    pub(crate) fn is_past(self) -> bool {
-        self.0.is_some_and(|at| Instant::now() >= at)
-    }
-
-    /// The earlier of this and so long from now.
-    pub(crate) fn or_after(self, time: Duration) -> Self {
-        let soon = Instant::now().checked_add(time);
-        match (self.0, soon) {
-            (Some(a), Some(b)) => Self(Some(a.min(b))),
-            (a, b) => Self(a.or(b)),
-        }
-    }
-
-    /// For poll: milliseconds rounded up, so that it never spins; -1 for ever.
-    fn poll_ms(self) -> libc::c_int {
-        match self.0 {
-            None => -1,
-            Some(at) => {
-                let left = at.saturating_duration_since(Instant::now());
-                let ms = left.as_micros().div_ceil(1000);
-                libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX)
-            }
-        }
-    }
-}
-
-/// Waits until one of the descriptors is ready and says which are; an empty answer never comes.
-///
-/// # Errors
-/// `TimedOut` when the deadline passes, and what the hook says when a signal interrupts.
-pub(crate) fn wait_any(
-    fds: &[(BorrowedFd<'_>, libc::c_short)],
-    deadline: Deadline,
-    hook: Option<InterruptHook>,
-) -> io::Result<Vec<bool>> {
-    let mut polled: Vec<libc::pollfd> = fds
-        .iter()
-        .map(|(fd, events)| libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: *events,
-            revents: 0,
-        })
-        .collect();
-    poll(&mut polled, deadline, hook)?;
-    Ok(polled.iter().map(|p| p.revents != 0).collect())
-}
-
-fn poll(polled: &mut [libc::pollfd], deadline: Deadline, hook: Option<InterruptHook>) -> io::Result<()> {
-    loop {
-        let n = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
-        // SAFETY: the pointer and the length are those of one slice that outlives the call.
-        let ready = unsafe { libc::poll(polled.as_mut_ptr(), n, deadline.poll_ms()) };
-        if ready > 0 {
-            return Ok(());
-        }
-        if ready < 0 {
-            let e = io::Error::last_os_error();
-            if e.kind() != io::ErrorKind::Interrupted {
-                return Err(e);
-            }
-            if let Some(hook) = hook {
-                hook()?;
-            }
-        }
-        if deadline.is_past() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-    }
-}
-
-/// Whether the descriptor is an open stream socket; the error says what else it is.
-pub(crate) fn check_socket(fd: RawFd) -> io::Result<()> {
-    let mut kind: libc::c_int = 0;
-    let mut len = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
-    // SAFETY: both pointers are to live locals, and `len` is the size of the first.
-    let result = unsafe {
-        libc::getsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_TYPE,
-            (&raw mut kind).cast(),
-            &raw mut len,
-        )
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if kind != libc::SOCK_STREAM {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a stream socket",
-        ));
-    }
-    Ok(())
-}
-
-/// Borrows a descriptor given as a number, as C and Python have it.
-///
-/// # Errors
-/// If it is no open stream socket.
-///
-/// # Safety
-/// The descriptor must stay open as long as what is made of it is in use.
-pub unsafe fn borrow_fd<'fd>(fd: RawFd) -> io::Result<BorrowedFd<'fd>> {
-    check_socket(fd)?;
-    // SAFETY: it is open now (getsockopt answered), hence not -1; the caller keeps it so.
-    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
-}
-
-/// Shuts both directions down, so that no careless caller goes on in clear; never closes.
-pub(crate) fn shut_down(fd: RawFd) {
-    // SAFETY: shutdown has no memory arguments; on a bad descriptor it only fails.
-    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
-}
-
-/// The process id, to know a session that came through fork.
-pub(crate) fn process() -> u32 {
-    std::process::id()
-}
 
 /// What the first bytes from the server are allowed to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,55 +91,10 @@ impl Transport {
     /// What is waiting in the socket, without taking it; empty at end of file. `None`: nothing yet.
     pub(crate) fn peek(&self) -> io::Result<Option<Vec<u8>>> {
         let mut buffer = [0u8; 512];
-        match self.recv(&mut buffer, libc::MSG_PEEK) {
+        match recv(self.fd, &mut buffer, libc::MSG_PEEK) {
             Ok(n) => Ok(Some(buffer.get(..n).unwrap_or_default().to_vec())),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(e) => Err(e),
-        }
-    }
-
-    fn recv(&self, buffer: &mut [u8], flags: libc::c_int) -> io::Result<usize> {
-        loop {
-            // SAFETY: the pointer and the length are those of one live slice.
-            let n = unsafe {
-                libc::recv(
-                    self.fd,
-                    buffer.as_mut_ptr().cast(),
-                    buffer.len(),
-                    flags | libc::MSG_DONTWAIT,
-                )
-            };
-            if let Ok(n) = usize::try_from(n) {
-                return Ok(n);
-            }
-            let e = io::Error::last_os_error();
-            if e.kind() != io::ErrorKind::Interrupted {
-                return Err(e);
-            }
-        }
-    }
-
-    /// How much of this the kernel takes now; 0 if it takes nothing.
-    fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            // SAFETY: the pointer and the length are those of one live slice.
-            let n = unsafe {
-                libc::send(
-                    self.fd,
-                    bytes.as_ptr().cast(),
-                    bytes.len(),
-                    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-                )
-            };
-            if let Ok(n) = usize::try_from(n) {
-                return Ok(n);
-            }
-            let e = io::Error::last_os_error();
-            match e.kind() {
-                io::ErrorKind::Interrupted => {}
-                io::ErrorKind::WouldBlock => return Ok(0),
-                _ => return Err(e),
-            }
         }
     }
 
@@ -280,7 +103,7 @@ impl Transport {
         if self.kept.is_empty() {
             return Ok(true);
         }
-        let n = match self.send(&self.kept) {
+        let n = match send(self.fd, &self.kept) {
             Ok(n) => n,
             Err(e) => return Err(self.fails(e)),
         };
@@ -318,7 +141,7 @@ impl Transport {
                 self.guard = Guard::Clear;
                 self.first.extend_from_slice(bytes);
                 let mut more = [0u8; 512];
-                if let Ok(n) = self.recv(&mut more, 0) {
+                if let Ok(n) = recv(self.fd, &mut more, 0) {
                     self.first.extend_from_slice(more.get(..n).unwrap_or_default());
                 }
                 return Err(io::ErrorKind::InvalidData.into());
@@ -335,7 +158,7 @@ impl Read for Transport {
         if self.guard == Guard::Clear {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let n = match self.recv(buffer, 0) {
+        let n = match recv(self.fd, buffer, 0) {
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
             Err(e) => return Err(self.fails(e)),
@@ -360,7 +183,7 @@ impl Write for Transport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.wrote = true;
         let taken = if self.kept.is_empty() {
-            match self.send(bytes) {
+            match send(self.fd, bytes) {
                 Ok(n) => n,
                 Err(e) => return Err(self.fails(e)),
             }
@@ -385,7 +208,7 @@ impl Write for Transport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::AsFd;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixStream;
 
     #[test]
@@ -398,7 +221,7 @@ mod tests {
             assert_eq!(transport.write(&block).unwrap(), 4096);
             sent.extend(block);
         }
-        transport.write(b"last").unwrap();
+        assert_eq!(transport.write(b"last").unwrap(), 4);
         sent.extend(b"last");
         assert!(!transport.push().unwrap());
         let mut got = vec![0; sent.len()];
@@ -456,15 +279,5 @@ mod tests {
                 assert_eq!(transport.clear_bytes().is_none(), pass);
             }
         }
-    }
-
-    #[test]
-    fn waits_end_at_their_deadline() {
-        let (ours, _theirs) = UnixStream::pair().unwrap();
-        let deadline = Deadline::after(Some(Duration::from_millis(20)));
-        let e = wait_any(&[(ours.as_fd(), libc::POLLIN)], deadline, None).unwrap_err();
-        assert_eq!(e.kind(), io::ErrorKind::TimedOut);
-        let now = Deadline::after(Some(Duration::ZERO));
-        assert!(wait_any(&[(ours.as_fd(), libc::POLLIN)], now, None).is_err());
     }
 }

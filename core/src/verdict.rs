@@ -2,8 +2,9 @@
 //! `tests/policies.tsv`, played below.
 
 use crate::error::Word;
+use crate::level::Level;
 use crate::outcome::{Because, Channel, Check, CheckKind, Effective, NameFrom, Outcome};
-use crate::policy::{Level, Policy, Rules};
+use crate::policy::{Policy, Rules};
 
 /// What is missing. Only [`judge`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 //! RFC 9051 and RFC 3501 §6.2.1 (STARTTLS), RFC 2595 §3. An untagged OK is no answer, and a tagged
 //! NO or BAD is never OK. PREAUTH rules STARTTLS out, so whoever forges it strips TLS.
 
-use crate::negotiation::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::outcome::printable;
 use crate::wire::line::{overwritten, trim_end, words};
 use crate::wire::Framing;

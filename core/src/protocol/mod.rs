@@ -6,8 +6,8 @@ mod pop3;
 mod sieve;
 mod smtp;
 
+use crate::dialog::{Ask, Dialog};
 use crate::error::{Error, Result};
-use crate::negotiation::{Ask, Dialog};
 
 /// A protocol that upgrades in-band, and the port with TLS from the first byte beside it.
 #[derive(Debug)]

@@ -9,7 +9,7 @@
 //!
 //! RFC 2595 §4 (STLS), RFC 1939 (POP3), RFC 2449 (CAPA).
 
-use crate::negotiation::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::outcome::printable;
 use crate::wire::line::{begins_with_word, overwritten, trim_end, words};
 use crate::wire::Framing;

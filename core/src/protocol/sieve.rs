@@ -12,7 +12,7 @@
 //! RFC 5804 §1.7 (capabilities), §2.2 (STARTTLS). After the handshake the server sends its
 //! capabilities again.
 
-use crate::negotiation::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::outcome::printable;
 use crate::wire::line::{overwritten, trim_end, words};
 use crate::wire::Framing;

@@ -13,7 +13,7 @@
 //!
 //! RFC 3207 (STARTTLS), RFC 5321 §3.2, §4.2 (EHLO, replies), RFC 2033 (LMTP).
 
-use crate::negotiation::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::outcome::printable;
 use crate::wire::line::{begins_with_word, overwritten, words};
 use crate::wire::reply::Reply;

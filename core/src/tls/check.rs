@@ -13,9 +13,10 @@ use openssl::ssl::SslRef;
 use openssl::x509::{X509NameRef, X509Ref, X509StoreContextRef};
 
 use super::{ffi, trust};
+use crate::level::Level;
 use crate::name::ServerName;
 use crate::outcome::{hex, printable, Certificate, Check, CheckKind, Identity, ProvenBy};
-use crate::policy::{Level, Rules};
+use crate::policy::Rules;
 use crate::verdict::judge_peer;
 
 /// What was found out about the peer: complete once `checks` holds what the level needs.

@@ -1,5 +1,5 @@
 //! The OpenSSL calls that the crate `openssl` lacks. All `unsafe` of core is here and in
-//! `transport.rs`. Every wrapper names the C functions that it stands for.
+//! `sys.rs`. Every wrapper names the C functions that it stands for.
 #![allow(unsafe_code)]
 
 use std::net::IpAddr;

@@ -1,6 +1,7 @@
 //! TLS by OpenSSL: one `SSL_CTX` per policy, one handshake, every check recorded, resumption bound
 //! to the policy.
 
+pub(crate) mod binding;
 pub(crate) mod check;
 pub(crate) mod ffi;
 mod resume;
@@ -17,9 +18,10 @@ use openssl::ssl::{
 };
 
 use crate::error::{Error, Result, Word};
+use crate::level::MinTls;
 use crate::name::ServerName;
 use crate::outcome::{Effective, Tls};
-use crate::policy::{MinTls, Rules};
+use crate::policy::Rules;
 use check::{Examined, Found};
 use resume::{Key, Sessions, Slot};
 use trust::Trust;

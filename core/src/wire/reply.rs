@@ -1,7 +1,7 @@
 //! Replies with three-digit codes (RFC 5321 §4.2).
 
 use super::line::trim_end;
-use crate::negotiation::Refusal;
+use crate::dialog::Refusal;
 
 /// A reply: its code and the text of each line.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,0 +1,136 @@
+//! What an established session runs over, and one attempt at reading or writing it without waiting.
+
+use std::io::{self, Read, Write};
+
+use openssl::ssl::{ErrorCode, ShutdownState, SslStream};
+
+use crate::error::{Error, Result, Word};
+use crate::transport::Transport;
+
+/// In clear or over TLS.
+pub(crate) enum Channel {
+    /// In clear; these bytes were read and belong to the caller.
+    Plain(Transport, Vec<u8>),
+    Tls(SslStream<Transport>),
+}
+
+impl Channel {
+    pub(crate) fn transport(&self) -> &Transport {
+        match self {
+            Channel::Plain(transport, _) => transport,
+            Channel::Tls(stream) => stream.get_ref(),
+        }
+    }
+
+    /// Reads what is there; `None` if nothing is, 0 if the peer has closed properly.
+    pub(crate) fn try_read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
+        match self {
+            Channel::Plain(transport, unread) => plain_read(transport, unread, buffer),
+            Channel::Tls(stream) => match stream.ssl_read(buffer) {
+                Ok(n) => Ok(Some(n)),
+                Err(e) => match e.code() {
+                    ErrorCode::WANT_READ => Ok(None),
+                    ErrorCode::ZERO_RETURN => Ok(Some(0)),
+                    _ => Err(tls_error("read", stream.get_ref(), &e)),
+                },
+            },
+        }
+    }
+
+    /// Writes some of it, perhaps into what is kept; `None` if OpenSSL must hear from the peer
+    /// first.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> Result<Option<usize>> {
+        match self {
+            Channel::Plain(transport, _) => transport.write(bytes).map(Some).map_err(|e| broken("write", &e)),
+            Channel::Tls(stream) => match stream.ssl_write(bytes) {
+                Ok(n) => Ok(Some(n)),
+                Err(e) if e.code() == ErrorCode::WANT_READ => Ok(None),
+                Err(e) => Err(tls_error("write", stream.get_ref(), &e)),
+            },
+        }
+    }
+
+    /// Gives the kernel what is kept; true when nothing is left.
+    pub(crate) fn push(&mut self) -> Result<bool> {
+        let transport = match self {
+            Channel::Plain(transport, _) => transport,
+            Channel::Tls(stream) => stream.get_mut(),
+        };
+        transport.push().map_err(|e| broken("write", &e))
+    }
+
+    /// What to wait for: these events, and room for the bytes that are kept.
+    pub(crate) fn events(&self, events: libc::c_short) -> libc::c_short {
+        if self.transport().keeps() {
+            events | libc::POLLOUT
+        } else {
+            events
+        }
+    }
+
+    /// Queues the close_notify. After a fatal error OpenSSL has nothing to say, and nor do we.
+    pub(crate) fn say_goodbye(&mut self) {
+        if let Channel::Tls(stream) = self {
+            let _ = stream.shutdown();
+        }
+    }
+
+    /// Nothing is sent; but SSL_free without a shutdown would spoil the TLS session for
+    /// resumption.
+    pub(crate) fn abandon(&mut self) {
+        if let Channel::Tls(stream) = self {
+            stream.set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
+        }
+    }
+
+    /// Bytes that a read gives without the peer's help.
+    pub(crate) fn pending(&self) -> usize {
+        match self {
+            Channel::Plain(_, unread) => unread.len(),
+            Channel::Tls(stream) => stream.ssl().pending(),
+        }
+    }
+}
+
+fn plain_read(transport: &mut Transport, unread: &mut Vec<u8>, buffer: &mut [u8]) -> Result<Option<usize>> {
+    if !unread.is_empty() {
+        let n = unread.len().min(buffer.len());
+        for (to, from) in buffer.iter_mut().zip(unread.drain(..n)) {
+            *to = from;
+        }
+        return Ok(Some(n));
+    }
+    match transport.read(buffer) {
+        Ok(n) => Ok(Some(n)),
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(e) => Err(broken("read", &e)),
+    }
+}
+
+fn tls_error(doing: &str, transport: &Transport, e: &openssl::ssl::Error) -> Error {
+    if let Some(e) = transport.failure() {
+        return broken(doing, &e);
+    }
+    if transport.eof() {
+        return Error::new(
+            Word::Closed,
+            "the peer closed the connection without close_notify: what came before may be cut short",
+        );
+    }
+    let why = match (e.ssl_error(), e.io_error()) {
+        (Some(stack), _) => crate::tls::reason(stack),
+        (None, Some(io)) => io.to_string(),
+        (None, None) => e.to_string(),
+    };
+    Error::new(Word::Io, format!("{doing} over TLS: {why}"))
+}
+
+fn broken(doing: &str, e: &io::Error) -> Error {
+    match e.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Error::new(
+            Word::Closed,
+            format!("{doing}: the peer broke the connection off: {e}"),
+        ),
+        _ => Error::io(doing, e),
+    }
+}

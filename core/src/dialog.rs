@@ -1,0 +1,176 @@
+//! What a protocol must say about itself to be upgraded: [`Dialog`], which hears whole messages and
+//! answers with [`Step`]s or a [`Refusal`]. The engine that plays it is in `negotiation.rs`.
+
+use crate::error::{Error, Result, Word};
+use crate::outcome::{printable, Because};
+use crate::wire::line::trim_end;
+use crate::wire::Framing;
+
+/// Where the caller stands when it hands the connection over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing was read yet.
+    Greeting,
+    /// The caller has talked and now wants the upgrade.
+    Ready,
+    /// The caller has itself received the go-ahead: handshake only.
+    GoAhead,
+}
+
+impl Stage {
+    /// Reads `greeting`, `ready` or `go-ahead`.
+    ///
+    /// # Errors
+    /// `invalid` for anything else.
+    pub fn from_word(word: &str) -> Result<Self> {
+        match word {
+            "greeting" => Ok(Self::Greeting),
+            "ready" => Ok(Self::Ready),
+            "go-ahead" => Ok(Self::GoAhead),
+            _ => Err(Error::invalid(format!(
+                "no stage is called \"{}\"; it is one of: greeting ready go-ahead",
+                printable(word.as_bytes())
+            ))),
+        }
+    }
+}
+
+/// What a dialog needs to know before it begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    /// How we call ourselves.
+    pub(crate) me: &'a str,
+    /// Where the dialog begins.
+    pub(crate) stage: Stage,
+    /// The level needs TLS: ask for the upgrade even if it is not advertised. A box that strips
+    /// only the advertisement is beaten so.
+    pub(crate) insist: bool,
+}
+
+/// One protocol's way to TLS. It hears whole messages, never bytes.
+pub(crate) trait Dialog: Send {
+    /// How the next message is delimited.
+    fn framing(&self) -> Framing;
+    /// Whether every message of the server's answers one of ours (after the greeting).
+    fn lock_step(&self) -> bool {
+        true
+    }
+    /// How it begins.
+    fn open(&mut self) -> Step;
+    /// What follows from a message.
+    fn hear(&mut self, message: &[u8], findings: &mut Findings) -> std::result::Result<Step, Refusal>;
+    /// A message that came before the command that is about to be sent; only where not lock-step.
+    fn unasked(&mut self, _message: &[u8]) -> std::result::Result<(), Refusal> {
+        Ok(())
+    }
+    /// What is being waited for: "the greeting", "the answer to STARTTLS".
+    fn awaits(&self) -> &'static str;
+}
+
+/// What a dialog wants done.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Send these bytes and listen.
+    Say(Vec<u8>),
+    /// Listen on.
+    Listen,
+    /// The go-ahead was given.
+    StartTls,
+}
+
+impl Step {
+    /// Say a line.
+    pub(crate) fn line(text: &str) -> Self {
+        Step::Say(format!("{text}\r\n").into_bytes())
+    }
+}
+
+/// What a dialog notices on its way.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Whether the upgrade was advertised, once that is known.
+    pub(crate) offered: Option<bool>,
+    /// Signs of an interception.
+    pub(crate) suspicions: Vec<String>,
+}
+
+impl Findings {
+    pub(crate) fn suspect(&mut self, sign: impl Into<String>) {
+        // A hostile peer must not fill a log.
+        if self.suspicions.len() < 16 {
+            self.suspicions.push(sign.into());
+        }
+    }
+}
+
+/// Why a dialog does not end in TLS.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No upgrade, but the connection is fit for more: plain under `may`.
+    NoUpgrade {
+        because: Because,
+        why: String,
+        temporary: bool,
+    },
+    /// The connection is of no use; an error under every level.
+    Failed {
+        word: Word,
+        why: String,
+        temporary: bool,
+    },
+}
+
+impl Refusal {
+    /// The server advertises no upgrade, or refuses one that it did not advertise.
+    pub(crate) fn not_offered(why: impl Into<String>) -> Self {
+        Refusal::NoUpgrade {
+            because: Because::NotOffered,
+            why: why.into(),
+            temporary: false,
+        }
+    }
+
+    /// A no to the upgrade command: `refused` if it was advertised, else `not-offered`.
+    pub(crate) fn no(offered: Option<bool>, answer: &[u8], temporary: bool) -> Self {
+        let answer = printable(trim_end(answer));
+        if offered == Some(true) {
+            Refusal::NoUpgrade {
+                because: Because::Refused,
+                why: format!("the server refuses the upgrade that it advertised: {answer}"),
+                temporary,
+            }
+        } else {
+            Self::not_offered(format!("the server does not offer the upgrade: {answer}"))
+        }
+    }
+
+    /// The greeting says no.
+    pub(crate) fn unwelcome(answer: &[u8], temporary: bool) -> Self {
+        Refusal::Failed {
+            word: Word::Refused,
+            why: format!(
+                "the server refuses the connection: {}",
+                printable(trim_end(answer))
+            ),
+            temporary,
+        }
+    }
+
+    /// The server says good-bye in the middle.
+    pub(crate) fn bye(answer: &[u8]) -> Self {
+        Refusal::Failed {
+            word: Word::Closed,
+            why: format!("the server says good-bye: {}", printable(trim_end(answer))),
+            temporary: true,
+        }
+    }
+
+    /// The peer does not keep to the protocol.
+    pub(crate) fn malformed(what: &str, said: &[u8]) -> Self {
+        Refusal::Failed {
+            word: Word::Malformed,
+            why: format!("the peer sent {what}: \"{}\"", printable(trim_end(said))),
+            temporary: false,
+        }
+    }
+}
