@@ -1,0 +1,321 @@
+"""Ports, processes and a directory for real servers, given back however the run ends."""
+
+import ctypes
+import os
+import random
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+PR_SET_PDEATHSIG = 1
+
+
+class NotStarted(Exception):
+    """A server did not come up; the text is for the person who runs the tests."""
+
+
+class Stopped(BaseException):
+    """A signal told us to stop."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def end_with_parent_and_signals() -> None:
+    def stop(signum: int, _frame: object) -> None:
+        raise Stopped(signum)
+
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, stop)
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+# --- ports -------------------------------------------------------------------------------------
+
+
+class Ports:
+    """Free ports below the range that the kernel hands out to clients.
+
+    A port is held by an abstract socket name as long as this process lives, so two runs side by
+    side never choose the same one between choosing and listening.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[socket.socket] = []
+
+    def take(self) -> int:
+        for _ in range(1000):
+            port = random.randrange(10240, 32000)
+            hold = socket.socket(socket.AF_UNIX)
+            try:
+                hold.bind(f"\0starttls-tests-port-{port}")
+                with socket.socket() as probe:
+                    probe.bind(("0.0.0.0", port))
+            except OSError:
+                hold.close()
+                continue
+            self._held.append(hold)
+            return port
+        raise NotStarted("no free port found")
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+def process(pid: int) -> tuple[str, int, str] | None:
+    """(state, session, start time): pid and start time name a process, a pid alone does not."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[0], int(fields[3]), fields[19]
+
+
+def runs(pid: int, started: str) -> bool:
+    seen = process(pid)
+    return seen is not None and seen[0] not in "ZX" and seen[2] == started
+
+
+def members(session: int, started: str) -> list[int]:
+    """Live processes of a session that we began, also after its leader's end."""
+    leader = process(session)
+    if leader is not None and leader[2] != started:
+        return []
+    if leader is not None and leader[1] != session:
+        # The command of this run, which shares our session.
+        return [session] if runs(session, started) else []
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            seen = process(int(entry))
+            if seen is not None and seen[1] == session and seen[0] not in "ZX":
+                found.append(int(entry))
+    return found
+
+
+def signal_all(pids: list[int], signum: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signum)
+        except ProcessLookupError:
+            pass
+
+
+def stop(sessions: list[tuple[int, str]]) -> None:
+    """Asks each process, waits for its whole session, then insists."""
+    signal_all([pid for pid, started in sessions if runs(pid, started)], signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while time.monotonic() < deadline:
+        sessions = [one for one in sessions if members(*one)]
+        if not sessions:
+            return
+        time.sleep(0.02)
+    for one in sessions:
+        signal_all(members(*one), signal.SIGKILL)
+
+
+class Janitor:
+    """A child that stops the servers and removes the directory when this process ends, even by SIGKILL.
+
+    It learns of the end by the closing of a pipe, which nobody else holds.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        read, self._pipe = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.close(self._pipe)
+                self._clean_up(read, directory)
+            finally:
+                os._exit(0)
+        os.close(read)
+
+    def watch(self, pid: int) -> None:
+        seen = process(pid)
+        if seen is not None:
+            os.write(self._pipe, f"{pid} {seen[2]}\n".encode())
+
+    def finish(self) -> None:
+        os.close(self._pipe)
+        os.waitpid(self._pid, 0)
+
+    @staticmethod
+    def _clean_up(read: int, directory: Path) -> None:
+        os.setsid()
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
+        with os.fdopen(read) as lines:
+            watched = [(int(pid), started) for pid, started in (line.split() for line in lines)]
+        stop(watched)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+# --- servers -----------------------------------------------------------------------------------
+
+
+class Server:
+    """One kind of real server. `ports` is what the tests get to know of it."""
+
+    name = ""
+
+    def __init__(self, place: Path, certs: Path, ports: Ports) -> None:
+        self.place = place
+        self.certs = certs
+        self.ports: dict[str, int] = {}
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why it cannot be started here."""
+        raise NotImplementedError
+
+    def configure(self, others: dict[str, "Server"]) -> None:
+        raise NotImplementedError
+
+    def commands(self) -> list[list[str]]:
+        raise NotImplementedError
+
+    def logs(self) -> list[Path]:
+        raise NotImplementedError
+
+    def implicit(self, port_name: str) -> bool:
+        """Whether TLS starts at once on this port."""
+        raise NotImplementedError
+
+
+class Harness:
+    def __init__(self) -> None:
+        # The servers' unix sockets live below it, and their paths may be 107 bytes at most.
+        parent = tempfile.gettempdir()
+        parent = parent if len(parent) <= 40 else "/tmp"
+        self.directory = Path(tempfile.mkdtemp(prefix="starttls-", dir=parent))
+        self._janitor = Janitor(self.directory)
+        # The servers' own users must get through it.
+        self.directory.chmod(0o755)
+        self.certs = self.directory / "certs"
+        self._ports = Ports()
+
+    def __enter__(self) -> "Harness":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, signal.SIG_IGN)
+        self._janitor.finish()
+
+    def make_certificates(self) -> None:
+        maker = Path(__file__).parent.parent / "certs" / "make"
+        subprocess.run(["sh", str(maker), str(self.certs)], check=True, stdin=subprocess.DEVNULL)
+
+    def start(self, kinds: list[type[Server]]) -> dict[str, Server]:
+        """Starts all that can be started here, at the same time, and waits till each port answers."""
+        servers: dict[str, Server] = {}
+        for kind in kinds:
+            if why := kind.missing():
+                print(f"left out: {kind.name}: {why}", file=sys.stderr, flush=True)
+                continue
+            place = self.directory / kind.name
+            place.mkdir()
+            servers[kind.name] = kind(place, self.certs, self._ports)
+        for server in servers.values():
+            server.configure(servers)
+
+        children: dict[str, list[subprocess.Popen[bytes]]] = {name: [] for name in servers}
+        for name, server in servers.items():
+            with open(server.place / "output", "ab") as output:
+                for command in server.commands():
+                    child = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=output,
+                        start_new_session=True,
+                        cwd=server.place,
+                    )
+                    self._janitor.watch(child.pid)
+                    children[name].append(child)
+
+        deadline = time.monotonic() + START_SECONDS
+        # In the order given: a server may need one before it to answer.
+        for name, server in servers.items():
+            self._wait(server, children[name], deadline)
+        return servers
+
+    def _wait(self, server: Server, children: list[subprocess.Popen[bytes]], deadline: float) -> None:
+        over = threading.Event()
+
+        def port(name: str) -> None:
+            why: object = "no answer"
+            while time.monotonic() < deadline and not over.is_set():
+                try:
+                    return answers(server.ports[name], server.implicit(name))
+                except OSError as error:
+                    why = error
+                if any(child.poll() is not None for child in children):
+                    why = "the server has ended"
+                    break
+                time.sleep(0.02)
+            raise NotStarted(f"{server.name}: port {name} ({server.ports[name]}): {why}\n{tail(server)}")
+
+        with ThreadPoolExecutor(8) as pool:
+            try:
+                for wait in [pool.submit(port, name) for name in server.ports]:
+                    wait.result()
+            finally:
+                over.set()
+
+    def run(self, command: list[str], environment: dict[str, str]) -> int:
+        try:
+            # Open files go along: make's job server is one.
+            child = subprocess.Popen(command, env=environment, close_fds=False)
+        except OSError as error:
+            print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+            return 127
+        self._janitor.watch(child.pid)
+        try:
+            status = child.wait()
+        except Stopped as stopped:
+            # A terminal has sent SIGINT to the command too.
+            if stopped.signum != signal.SIGINT or not sys.stdin.isatty():
+                child.send_signal(stopped.signum)
+            try:
+                child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+            raise
+        return status if status >= 0 else 128 - status
+
+
+def answers(port: int, implicit: bool) -> None:
+    """Returns when the server on this port has spoken; raises OSError when it does not."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        if implicit:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            with context.wrap_socket(sock) as session:
+                heard = session.recv(1)
+        else:
+            heard = sock.recv(1)
+        if not heard:
+            raise OSError("it closes the connection")
+
+
+def tail(server: Server) -> str:
+    text = ""
+    for log in [server.place / "output", *server.logs()]:
+        if log.exists():
+            lines = log.read_text(errors="replace").splitlines()[-30:]
+            text += f"--- {log.name}\n" + "".join(f"{line}\n" for line in lines)
+    return text

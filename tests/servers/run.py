@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+"""Runs a command while real mail servers listen on loopback: tests/servers/run.py -- COMMAND [ARGUMENT…]
+
+The command finds their ports, certificates and users in the JSON file named by $STARTTLS_SERVERS.
+Inside such a run it just runs the command. `-- sleep infinity` leaves them up to try things by hand.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).parent))
+
+from dovecot import Dovecot  # noqa: E402
+from harness import Harness, NotStarted, Stopped, end_with_parent_and_signals  # noqa: E402
+from postfix import Postfix  # noqa: E402
+from users import USERS  # noqa: E402
+
+VARIABLE = "STARTTLS_SERVERS"
+
+
+def main(arguments: list[str]) -> int:
+    command = arguments[1:] if arguments[:1] == ["--"] else arguments
+    if not command or command[0].startswith("-"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    if VARIABLE in os.environ:
+        os.execvp(command[0], command)
+
+    end_with_parent_and_signals()
+    try:
+        with Harness() as harness:
+            harness.make_certificates()
+            servers = harness.start([Dovecot, Postfix])
+            listing = harness.directory / "servers.json"
+            listing.write_text(
+                json.dumps(
+                    {
+                        "ca_file": str(harness.certs / "ca.crt"),
+                        "certs_dir": str(harness.certs),
+                        "servers": {name: server.ports for name, server in servers.items()},
+                        "users": [{"name": name, "password": password} for name, password in USERS.items()],
+                    },
+                    indent=2,
+                )
+            )
+            return harness.run(command, {**os.environ, VARIABLE: str(listing)})
+    except NotStarted as error:
+        print(error, file=sys.stderr)
+        return 1
+    except Stopped as stopped:
+        return 128 + stopped.signum
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
