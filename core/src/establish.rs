@@ -352,14 +352,26 @@ impl<'a> Attempt<'a> {
         }
         match wait_any(&[(fd, events)], self.deadline, self.policy.rules.interrupt_hook) {
             Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(Error::new(
-                Word::Timeout,
-                format!(
-                    "{awaits} did not come within {} s",
-                    self.policy.rules.timeout.as_secs_f32()
-                ),
-            )),
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
+                let within = self.policy.rules.timeout.as_secs_f32();
+                let hint = self.hint(awaits);
+                Err(Error::new(
+                    Word::Timeout,
+                    format!("{awaits} did not come within {within} s{hint}"),
+                ))
+            }
             Err(e) => Err(Error::io(&format!("wait for {awaits}"), &e)),
+        }
+    }
+
+    /// A server with TLS from the first byte waits for us as we wait for it.
+    fn hint(&self, awaits: &str) -> String {
+        let implicit = self.service.and_then(|s| s.protocol().implicit);
+        match implicit {
+            Some((word, _)) if awaits == "the greeting" => {
+                format!("; if this port is TLS from the first byte, its protocol is \"{word}\"")
+            }
+            _ => String::new(),
         }
     }
 }

@@ -8,6 +8,7 @@
 
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::error::{Error, Result, Word};
+use crate::level::Level;
 use crate::outcome::{printable, Because, Effective, Line, Speaker};
 use crate::policy::{Observer, Policy};
 use crate::protocol::{find, Service};
@@ -80,16 +81,22 @@ impl Negotiation {
             Some(name) => name.clone(),
             None => crate::name::client_name(me)?,
         };
+        // Under "none" nothing is said, so nothing may be recorded as said either.
         let ask = Ask {
             me: &me,
-            stage,
+            stage: if policy.rules.level == Level::None {
+                Stage::Greeting
+            } else {
+                stage
+            },
             insist,
         };
-        Ok(Self::play(
-            (row.client)(&ask),
-            insist,
-            policy.rules.observer.clone(),
-        ))
+        let dialog = (row.client)(&ask);
+        let mut negotiation = Self::play(dialog, insist, policy.rules.observer.clone());
+        if policy.rules.level == Level::None {
+            negotiation.state = State::Plain(Because::NotAsked);
+        }
+        Ok(negotiation)
     }
 
     fn play(mut dialog: Box<dyn Dialog>, insist: bool, observer: Option<Observer>) -> Self {
