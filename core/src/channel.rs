@@ -117,12 +117,19 @@ fn tls_error(doing: &str, transport: &Transport, e: &openssl::ssl::Error) -> Err
             "the peer closed the connection without close_notify: what came before may be cut short",
         );
     }
-    let why = match (e.ssl_error(), e.io_error()) {
-        (Some(stack), _) => crate::tls::reason(stack),
-        (None, Some(io)) => io.to_string(),
-        (None, None) => e.to_string(),
+    let Some(stack) = e.ssl_error() else {
+        let why = e.io_error().map_or_else(|| e.to_string(), ToString::to_string);
+        return Error::new(Word::Io, format!("{doing} over TLS: {why}"));
     };
-    Error::new(Word::Io, format!("{doing} over TLS: {why}"))
+    let why = crate::tls::reason(stack);
+    // A fatal alert is the peer's way of breaking off: with TLS 1.3 it is how a server says, after
+    // the handshake, that it wants another client certificate. All else is a broken record.
+    let word = if why.contains("alert") {
+        Word::Closed
+    } else {
+        Word::Malformed
+    };
+    Error::new(word, format!("{doing} over TLS: {why}"))
 }
 
 fn broken(doing: &str, e: &io::Error) -> Error {

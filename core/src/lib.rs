@@ -56,3 +56,8 @@ pub use policy::{InterruptHook, Policy};
 pub use session::{Connection, Session};
 pub use sys::borrow_fd;
 pub use verdict::{judge, Shortfall};
+
+/// The README's Rust example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -265,26 +265,69 @@ impl<'fd> Session<'fd> {
     pub fn write_all(&self, bytes: &[u8]) -> Result<()> {
         let mut wait = self.waiting()?;
         let mut left = bytes;
+        while !left.is_empty() {
+            let n = self.write_record(left, &mut wait)?;
+            left = left.get(n..).unwrap_or_default();
+        }
+        self.push_all(&mut wait)
+    }
+
+    /// Hands over the beginning of these bytes, 16 KiB at most, and says how many. What the kernel
+    /// does not take at once is kept; [`flush`](Session::flush) waits until it has.
+    ///
+    /// For callers that must know after a `timeout` what was taken: nothing was.
+    ///
+    /// # Errors
+    /// As [`write_all`](Session::write_all).
+    pub fn write_some(&self, bytes: &[u8]) -> Result<usize> {
+        self.write_record(bytes, &mut self.waiting()?)
+    }
+
+    /// Waits until the kernel has taken all that was written.
+    ///
+    /// # Errors
+    /// `closed`, `io`, `timeout`; after `timeout` it can be called again.
+    pub fn flush(&self) -> Result<()> {
+        self.push_all(&mut self.waiting()?)
+    }
+
+    fn write_record(&self, bytes: &[u8], wait: &mut Waiting<'_>) -> Result<usize> {
+        let (record, _) = bytes.split_at(bytes.len().min(RECORD));
         loop {
             let events = {
                 let mut channel = self.usable()?;
-                let sent = channel.push()?;
+                push(&mut channel)?;
                 wait.note(&channel);
-                if !sent {
-                    // What is kept goes first, or memory would not be bounded.
-                    channel.events(0)
-                } else if left.is_empty() {
-                    return Ok(());
+                if keeps(&channel) {
+                    // Another direction's bytes go first, or memory would not be bounded.
+                    events(0, &channel)
+                } else if record.is_empty() {
+                    return Ok(0);
                 } else {
-                    let (record, _) = left.split_at(left.len().min(RECORD));
-                    match channel.try_write(record)? {
-                        Some(n) => {
-                            left = left.get(n..).unwrap_or_default();
-                            continue;
-                        }
-                        None => channel.events(libc::POLLIN),
+                    let written = match &mut *channel {
+                        Established::Plain(transport, _) => plain_write(transport, record)?,
+                        Established::Tls(stream) => tls_write(stream, record)?,
+                    };
+                    match written {
+                        Some(n) => return Ok(n),
+                        None => events(libc::POLLIN, &channel),
                     }
                 }
+            };
+            wait.wait(events)?;
+        }
+    }
+
+    fn push_all(&self, wait: &mut Waiting<'_>) -> Result<()> {
+        loop {
+            let events = {
+                let mut channel = self.usable()?;
+                push(&mut channel)?;
+                wait.note(&channel);
+                if !keeps(&channel) {
+                    return Ok(());
+                }
+                events(0, &channel)
             };
             wait.wait(events)?;
         }
@@ -311,6 +354,15 @@ impl<'fd> Session<'fd> {
             let _ = socket2::SockRef::from(fd).shutdown(std::net::Shutdown::Write);
         }
         sent
+    }
+
+    /// Says that nothing more will be written: close_notify over TLS. Reading goes on.
+    ///
+    /// # Errors
+    /// If the close_notify cannot be sent.
+    pub fn finish(&self) -> Result<()> {
+        self.usable()?;
+        self.say_goodbye()
     }
 
     fn say_goodbye(&self) -> Result<()> {
@@ -351,6 +403,18 @@ impl<'fd> Session<'fd> {
         match &*lock(&self.channel) {
             Channel::Tls(stream) => stream.ssl().peer_certificate()?.to_der().ok(),
             Channel::Plain(..) => None,
+        }
+    }
+
+    /// OpenSSL's name of the cipher, the TLS version that defines it, and its secret bits; `None`
+    /// on a plain session.
+    pub fn cipher(&self) -> Option<(&'static str, &'static str, i32)> {
+        match &*lock(&self.channel) {
+            Established::Tls(stream) => stream
+                .ssl()
+                .current_cipher()
+                .map(|c| (c.name(), c.version(), c.bits().secret)),
+            Established::Plain(..) => None,
         }
     }
 
