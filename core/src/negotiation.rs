@@ -41,6 +41,9 @@ enum State {
     Failed,
 }
 
+/// Lines of a dialog that are recorded: more than any honest server sends.
+const MAX_TRANSCRIPT: usize = 500;
+
 /// One dialog in progress. It does no I/O: whoever drives it asks what it [wants](Self::want).
 pub struct Negotiation {
     dialog: Box<dyn Dialog>,
@@ -336,10 +339,13 @@ impl Negotiation {
 
     fn record(&mut self, from: Speaker, message: &[u8]) {
         for text in message.split_inclusive(|b| *b == b'\n') {
-            let line = Line {
-                from,
-                text: printable(trim_end(text)),
+            let room = MAX_TRANSCRIPT.saturating_sub(self.transcript.len());
+            let text = match room {
+                0 => return,
+                1 => "… and more".to_owned(),
+                _ => printable(trim_end(text)),
             };
+            let line = Line { from, text };
             if let Some(see) = &self.observer {
                 see(&line);
             }

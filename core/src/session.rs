@@ -296,21 +296,17 @@ impl<'fd> Session<'fd> {
         loop {
             let events = {
                 let mut channel = self.usable()?;
-                push(&mut channel)?;
+                let sent = channel.push()?;
                 wait.note(&channel);
-                if keeps(&channel) {
-                    // Another direction's bytes go first, or memory would not be bounded.
-                    events(0, &channel)
+                if !sent {
+                    // What is kept goes first, or memory would not be bounded.
+                    channel.events(0)
                 } else if record.is_empty() {
                     return Ok(0);
                 } else {
-                    let written = match &mut *channel {
-                        Established::Plain(transport, _) => plain_write(transport, record)?,
-                        Established::Tls(stream) => tls_write(stream, record)?,
-                    };
-                    match written {
+                    match channel.try_write(record)? {
                         Some(n) => return Ok(n),
-                        None => events(libc::POLLIN, &channel),
+                        None => channel.events(libc::POLLIN),
                     }
                 }
             };
@@ -322,12 +318,12 @@ impl<'fd> Session<'fd> {
         loop {
             let events = {
                 let mut channel = self.usable()?;
-                push(&mut channel)?;
+                let sent = channel.push()?;
                 wait.note(&channel);
-                if !keeps(&channel) {
+                if sent {
                     return Ok(());
                 }
-                events(0, &channel)
+                channel.events(0)
             };
             wait.wait(events)?;
         }
@@ -410,11 +406,11 @@ impl<'fd> Session<'fd> {
     /// on a plain session.
     pub fn cipher(&self) -> Option<(&'static str, &'static str, i32)> {
         match &*lock(&self.channel) {
-            Established::Tls(stream) => stream
+            Channel::Tls(stream) => stream
                 .ssl()
                 .current_cipher()
                 .map(|c| (c.name(), c.version(), c.bits().secret)),
-            Established::Plain(..) => None,
+            Channel::Plain(..) => None,
         }
     }
 
