@@ -81,11 +81,11 @@ impl<'a> Attempt<'a> {
             return Ok(self.plain(transport, Because::NotAsked, pending.to_vec()));
         }
         let start = Instant::now();
-        let result = match self.service {
-            Some(Service::InBand(_)) if stage != Stage::GoAhead => {
-                self.negotiate(fd, &mut transport, stage, pending)
-            }
-            _ => self.handshake_only(&transport, stage, pending),
+        let in_clear = matches!(self.service, Some(Service::InBand(_))) && stage != Stage::GoAhead;
+        let result = if in_clear {
+            self.negotiate(fd, &mut transport, stage, pending)
+        } else {
+            self.handshake_only(&transport, stage, pending)
         };
         self.outcome.milliseconds.negotiate = Some(millis(start.elapsed()));
         match result {
@@ -93,7 +93,8 @@ impl<'a> Attempt<'a> {
             Ok(Some((because, unread))) => return Ok(self.plain(transport, because, unread)),
             Err(e) => {
                 // Before the go-ahead the connection is still fit for a good-bye.
-                if e.word() == Word::Injected {
+                let fit = in_clear && e.word() != Word::Injected;
+                if !fit && e.word() != Word::Invalid {
                     shut_down(fd.as_raw_fd());
                 }
                 return Err(e);

@@ -357,7 +357,7 @@ impl<'fd> Session<'fd> {
     /// # Errors
     /// If the close_notify cannot be sent.
     pub fn finish(&self) -> Result<()> {
-        self.usable()?;
+        drop(self.usable()?);
         self.say_goodbye()
     }
 

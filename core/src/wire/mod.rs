@@ -62,8 +62,9 @@ impl Framing {
             let text = line::trim_end(line);
             let whole = match self {
                 Framing::Line => true,
-                Framing::Reply => text.get(3) != Some(&b'-'),
-                Framing::Listing if first => !text.starts_with(b"+OK"),
+                // Only a code makes a continuation: after "SSH-2.0…" nothing would ever come.
+                Framing::Reply => !matches!(text, [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'-', ..]),
+                Framing::Listing if first => !line::begins_with_word(text, "+OK"),
                 Framing::Listing => text == b".",
                 Framing::Literals => match line::literal_length(text) {
                     None => true,
@@ -117,7 +118,10 @@ mod tests {
         assert_eq!(cuts(Framing::Reply, b"250-a\r\n250-b\r\n"), Ok(None));
         assert_eq!(cuts(Framing::Reply, b"220\n"), Ok(Some(4)));
         assert_eq!(cuts(Framing::Listing, b"+OK\r\nSTLS\r\n.\r\nx"), Ok(Some(14)));
+        assert_eq!(cuts(Framing::Listing, b"+ok\r\nSTLS\r\n.\r\nx"), Ok(Some(14)));
         assert_eq!(cuts(Framing::Listing, b"-ERR\r\nx"), Ok(Some(6)));
+        assert_eq!(cuts(Framing::Listing, b"+OKAY\r\nx"), Ok(Some(7)));
+        assert_eq!(cuts(Framing::Reply, b"SSH-2.0-x\r\n"), Ok(Some(11)));
         assert_eq!(cuts(Framing::Literals, b"* X {4}\r\na1 O y\r\nz"), Ok(Some(17)));
         assert_eq!(cuts(Framing::Literals, b"* X {4}\r\n\n\n\n"), Ok(None));
         assert_eq!(
