@@ -145,7 +145,8 @@ impl<'a> Attempt<'a> {
         }
         let result = self.drive(fd, transport, &mut negotiation, pending);
         let findings = negotiation.findings();
-        self.outcome.offered = findings.offered;
+        // The second connection of the redial rule does not get as far as the offer.
+        self.outcome.offered = findings.offered.or(self.outcome.offered);
         self.outcome.suspicions.clone_from(&findings.suspicions);
         self.outcome.transcript = negotiation.transcript().to_vec();
         self.outcome.round_trips = negotiation.round_trips();

@@ -4,9 +4,10 @@
 //! One thread may read while another writes: the lock is held for `SSL_read` and `SSL_write`, never
 //! while waiting.
 
-use std::io::{self, Read, Write};
+mod io;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,13 +19,8 @@ use crate::establish::{millis, Attempt};
 use crate::outcome::{Because, Effective, Outcome};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
-use crate::sys::{check_socket, process, shut_down, wait_any, Deadline};
+use crate::sys::{check_socket, process, Deadline};
 use crate::tls::binding::channel_binding;
-
-/// Bytes given to one SSL_write: one TLS record.
-const RECORD: usize = 16 * 1024;
-/// How long `close` waits for the kernel to take the close_notify.
-const CLOSING: Duration = Duration::from_secs(5);
 
 /// A descriptor that a session owns, or that stays its caller's.
 #[derive(Debug)]
@@ -236,151 +232,6 @@ impl<'fd> Session<'fd> {
         lock(&self.channel).pending()
     }
 
-    /// Reads what has come, waiting for the first byte; 0 means that the peer closed properly.
-    ///
-    /// # Errors
-    /// `closed` where the peer's end came without close_notify: what was read may be cut short.
-    pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        let _reading = Reading::begin(&self.readers);
-        let mut wait = self.waiting()?;
-        loop {
-            let (result, events) = {
-                let mut channel = self.usable()?;
-                wait.note(&channel);
-                let result = channel.try_read(buffer);
-                channel.push()?;
-                (result?, channel.events(libc::POLLIN))
-            };
-            match result {
-                Some(n) => return Ok(n),
-                None => wait.wait(events)?,
-            }
-        }
-    }
-
-    /// Writes everything, or fails.
-    ///
-    /// # Errors
-    /// `closed`, `io`, `timeout`; how much has reached the peer is then not known.
-    pub fn write_all(&self, bytes: &[u8]) -> Result<()> {
-        let mut wait = self.waiting()?;
-        let mut left = bytes;
-        while !left.is_empty() {
-            let n = self.write_record(left, &mut wait)?;
-            left = left.get(n..).unwrap_or_default();
-        }
-        self.push_all(&mut wait)
-    }
-
-    /// Hands over the beginning of these bytes, 16 KiB at most, and says how many. What the kernel
-    /// does not take at once is kept; [`flush`](Session::flush) waits until it has.
-    ///
-    /// For callers that must know after a `timeout` what was taken: nothing was.
-    ///
-    /// # Errors
-    /// As [`write_all`](Session::write_all).
-    pub fn write_some(&self, bytes: &[u8]) -> Result<usize> {
-        self.write_record(bytes, &mut self.waiting()?)
-    }
-
-    /// Waits until the kernel has taken all that was written.
-    ///
-    /// # Errors
-    /// `closed`, `io`, `timeout`; after `timeout` it can be called again.
-    pub fn flush(&self) -> Result<()> {
-        self.push_all(&mut self.waiting()?)
-    }
-
-    fn write_record(&self, bytes: &[u8], wait: &mut Waiting<'_>) -> Result<usize> {
-        let (record, _) = bytes.split_at(bytes.len().min(RECORD));
-        loop {
-            let events = {
-                let mut channel = self.usable()?;
-                let sent = channel.push()?;
-                wait.note(&channel);
-                if !sent {
-                    // What is kept goes first, or memory would not be bounded.
-                    channel.events(0)
-                } else if record.is_empty() {
-                    return Ok(0);
-                } else {
-                    match channel.try_write(record)? {
-                        Some(n) => return Ok(n),
-                        None => channel.events(libc::POLLIN),
-                    }
-                }
-            };
-            wait.wait(events)?;
-        }
-    }
-
-    fn push_all(&self, wait: &mut Waiting<'_>) -> Result<()> {
-        loop {
-            let events = {
-                let mut channel = self.usable()?;
-                let sent = channel.push()?;
-                wait.note(&channel);
-                if sent {
-                    return Ok(());
-                }
-                channel.events(0)
-            };
-            wait.wait(events)?;
-        }
-    }
-
-    /// Ends the session: close_notify over TLS, and no more. It does not wait for the peer's.
-    ///
-    /// A thread that waits in `read` is woken by `shutdown(2)`. The caller of `upgrade` closes its
-    /// own descriptor.
-    ///
-    /// # Errors
-    /// If the close_notify cannot be sent; the session is closed all the same.
-    pub fn close(&self) -> Result<()> {
-        self.same_process()?;
-        if self.closed.swap(true, Ordering::SeqCst) {
-            return Ok(());
-        }
-        let sent = self.say_goodbye();
-        let fd = self.connection.as_fd();
-        if self.readers.load(Ordering::SeqCst) > 0 {
-            shut_down(fd.as_raw_fd());
-        } else if let Connection::Owned(fd) = &self.connection {
-            // The peer has been told; it may already be gone.
-            let _ = socket2::SockRef::from(fd).shutdown(std::net::Shutdown::Write);
-        }
-        sent
-    }
-
-    /// Says that nothing more will be written: close_notify over TLS. Reading goes on.
-    ///
-    /// # Errors
-    /// If the close_notify cannot be sent.
-    pub fn finish(&self) -> Result<()> {
-        drop(self.usable()?);
-        self.say_goodbye()
-    }
-
-    fn say_goodbye(&self) -> Result<()> {
-        let mut wait = self.waiting()?;
-        wait.time_limit = Some(wait.time_limit.map_or(CLOSING, |t| t.min(CLOSING)));
-        let mut said = false;
-        loop {
-            let events = {
-                let mut channel = lock(&self.channel);
-                wait.note(&channel);
-                if !std::mem::replace(&mut said, true) {
-                    channel.say_goodbye();
-                }
-                if channel.push()? {
-                    return Ok(());
-                }
-                channel.events(0)
-            };
-            wait.wait(events)?;
-        }
-    }
-
     /// Keying material that both ends of the TLS session share (RFC 5705), for `tls-exporter`
     /// (RFC 9266), or the certificate's hash for `tls-server-end-point` (RFC 5929).
     ///
@@ -413,75 +264,6 @@ impl<'fd> Session<'fd> {
             Channel::Plain(..) => None,
         }
     }
-
-    fn same_process(&self) -> Result<()> {
-        if process() == self.process {
-            return Ok(());
-        }
-        Err(Error::invalid(
-            "this session belongs to the process before fork; here it may only be freed",
-        ))
-    }
-
-    fn usable(&self) -> Result<MutexGuard<'_, Channel>> {
-        if self.closed.load(Ordering::SeqCst) {
-            return Err(Error::invalid("this session is closed"));
-        }
-        Ok(lock(&self.channel))
-    }
-
-    fn waiting(&self) -> Result<Waiting<'_>> {
-        self.same_process()?;
-        let time_limit = *lock(&self.time_limit);
-        Ok(Waiting {
-            fd: self.connection.as_fd(),
-            policy: &self.policy,
-            time_limit,
-            deadline: Deadline::after(time_limit),
-            moved: None,
-        })
-    }
-}
-
-/// A wait whose deadline counts from the last byte moved.
-struct Waiting<'a> {
-    fd: BorrowedFd<'a>,
-    policy: &'a Policy,
-    time_limit: Option<Duration>,
-    deadline: Deadline,
-    moved: Option<u64>,
-}
-
-impl Waiting<'_> {
-    fn note(&mut self, channel: &Channel) {
-        let moved = channel.transport().moved();
-        if self.moved.replace(moved) != Some(moved) {
-            self.deadline = Deadline::after(self.time_limit);
-        }
-    }
-
-    fn wait(&self, events: libc::c_short) -> Result<()> {
-        let hook = self.policy.rules.interrupt_hook;
-        wait_any(&[(self.fd, events)], self.deadline, hook)
-            .map(drop)
-            .map_err(|e| Error::io("wait for the peer", &e))
-    }
-}
-
-/// Counts a reader for as long as it lives.
-struct Reading<'a>(&'a AtomicUsize);
-
-impl<'a> Reading<'a> {
-    fn begin(readers: &'a AtomicUsize) -> Self {
-        readers.fetch_add(1, Ordering::SeqCst);
-        Self(readers)
-    }
-}
-
-impl Drop for Reading<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -498,38 +280,5 @@ impl Drop for Session<'_> {
 impl AsFd for Session<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
-    }
-}
-
-impl Read for &Session<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(Session::read(self, buffer)?)
-    }
-}
-
-impl Write for &Session<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Session::write_all(self, bytes)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Read for Session<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(Session::read(self, buffer)?)
-    }
-}
-
-impl Write for Session<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self).write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
