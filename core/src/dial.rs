@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::error::{Error, Result, Word};
 use crate::name::ServerName;
-use crate::policy::InterruptHook;
+use crate::rules::InterruptHook;
 use crate::sys::{wait_any, Deadline};
 
 /// How long one attempt is alone before the next address is tried as well (RFC 8305 §5).

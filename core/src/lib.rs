@@ -37,6 +37,7 @@ mod negotiation;
 mod outcome;
 mod policy;
 pub mod protocol;
+mod rules;
 mod session;
 mod sys;
 mod tls;
@@ -52,10 +53,11 @@ pub use outcome::{
     Because, Certificate, Channel, Check, CheckKind, Effective, Identity, Line, Milliseconds, NameFrom,
     Outcome, Peer, ProvenBy, Role, Speaker, Tls,
 };
-pub use policy::{InterruptHook, Policy};
+pub use policy::{judge, Policy};
+pub use rules::InterruptHook;
 pub use session::{Connection, Session};
 pub use sys::borrow_fd;
-pub use verdict::{judge, Shortfall};
+pub use verdict::Shortfall;
 
 /// The README's Rust example compiles.
 #[cfg(doctest)]

@@ -10,8 +10,9 @@ use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::error::{Error, Result, Word};
 use crate::level::Level;
 use crate::outcome::{printable, Because, Effective, Line, Speaker};
-use crate::policy::{Observer, Policy};
+use crate::policy::Policy;
 use crate::protocol::{find, Service};
+use crate::rules::Observer;
 use crate::wire::line::trim_end;
 use crate::wire::{looks_like_tls, Cursor, Uncut};
 

@@ -1,7 +1,6 @@
 //! What must hold: the level and everything a caller may demand of a connection.
 
 use std::fmt;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,34 +9,10 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::level::{Level, MinTls};
 use crate::name::{client_name, ServerName};
-use crate::outcome::{Line, NameFrom};
+use crate::outcome::{Line, NameFrom, Outcome};
+use crate::rules::{InterruptHook, Rules};
 use crate::tls::Shared;
-
-/// Sees each line of the dialog as it is said.
-pub(crate) type Observer = Arc<dyn Fn(&Line) + Send + Sync>;
-
-/// Called when a signal interrupts a wait; an error ends the wait.
-pub type InterruptHook = fn() -> io::Result<()>;
-
-/// What the caller demands. `judge` and the TLS code see only this part of a policy.
-#[derive(Clone)]
-pub(crate) struct Rules {
-    pub(crate) level: Level,
-    pub(crate) timeout: Duration,
-    pub(crate) ca_file: Option<PathBuf>,
-    pub(crate) ca_path: Option<PathBuf>,
-    pub(crate) preload_ca: bool,
-    pub(crate) client_cert: Option<(PathBuf, PathBuf)>,
-    pub(crate) min_tls: Option<MinTls>,
-    pub(crate) fingerprints: Vec<[u8; 32]>,
-    pub(crate) client_name: Option<String>,
-    pub(crate) names: Vec<ServerName>,
-    pub(crate) sni: Option<ServerName>,
-    pub(crate) address: Option<IpAddr>,
-    pub(crate) name_from: NameFrom,
-    pub(crate) observer: Option<Observer>,
-    pub(crate) interrupt_hook: Option<InterruptHook>,
-}
+use crate::verdict::{judge_rules, Shortfall};
 
 /// What must hold on a connection: a level, and what goes with it. Immutable once built, shared by
 /// threads, and cheap to [derive](Policy::derive) from for one connection.
@@ -298,20 +273,12 @@ impl Policy {
     }
 }
 
-impl Rules {
-    /// Whether the settings make sense together; checked at first use.
-    pub(crate) fn consistent(&self) -> Result<()> {
-        match (self.level, self.fingerprints.is_empty()) {
-            (Level::Fingerprint, true) => Err(Error::invalid(
-                "level \"fingerprint\" needs at least one fingerprint",
-            )),
-            (Level::Fingerprint, false) | (_, true) => Ok(()),
-            (level, false) => Err(Error::invalid(format!(
-                "level \"{}\" ignores fingerprints; use level \"fingerprint\"",
-                level.as_str()
-            ))),
-        }
-    }
+/// Whether the outcome meets the policy. The whole decision is one table, `tests/policies.tsv`.
+///
+/// # Errors
+/// The first thing that is missing, in the order of the documentation.
+pub fn judge(policy: &Policy, outcome: &Outcome) -> std::result::Result<(), Shortfall> {
+    judge_rules(&policy.rules, outcome)
 }
 
 impl fmt::Debug for Policy {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use crate::policy::InterruptHook;
+use crate::rules::InterruptHook;
 
 /// A point in time that a wait must not pass; `None` waits for ever.
 #[derive(Clone, Copy, Debug)]

@@ -1,12 +1,12 @@
-//! The one decision: [`judge`] compares what must hold with what did happen. Its whole matrix is
+//! The one decision: what must hold is compared with what did happen. Its whole matrix is
 //! `tests/policies.tsv`, played below.
 
 use crate::error::Word;
 use crate::level::Level;
 use crate::outcome::{Because, Channel, Check, CheckKind, Effective, NameFrom, Outcome};
-use crate::policy::{Policy, Rules};
+use crate::rules::Rules;
 
-/// What is missing. Only [`judge`] makes one.
+/// What is missing. Only [`judge`](crate::judge) makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shortfall {
@@ -25,14 +25,7 @@ impl Shortfall {
     }
 }
 
-/// Whether the outcome meets the policy.
-///
-/// # Errors
-/// The first thing that is missing, in the order of the documentation.
-pub fn judge(policy: &Policy, outcome: &Outcome) -> Result<(), Shortfall> {
-    judge_rules(&policy.rules, outcome)
-}
-
+/// Whether the outcome meets the rules; the error is the first thing that is missing.
 pub(crate) fn judge_rules(rules: &Rules, outcome: &Outcome) -> Result<(), Shortfall> {
     match (rules.level.effective(), outcome.channel) {
         (Effective::None | Effective::May, Some(Channel::Plain)) => Ok(()),
@@ -101,6 +94,7 @@ pub(crate) fn judge_peer(rules: &Rules, checks: &[Check]) -> Result<(), Shortfal
 mod tests {
     use super::*;
     use crate::outcome::Peer;
+    use crate::policy::Policy;
 
     const MATRIX: &str = include_str!("../../tests/policies.tsv");
     const BECAUSE: [(&str, Option<Because>); 5] = [

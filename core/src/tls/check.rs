@@ -16,7 +16,7 @@ use super::{ffi, trust};
 use crate::level::Level;
 use crate::name::ServerName;
 use crate::outcome::{hex, printable, Certificate, Check, CheckKind, Identity, ProvenBy};
-use crate::policy::Rules;
+use crate::rules::Rules;
 use crate::verdict::judge_peer;
 
 /// What was found out about the peer: complete once `checks` holds what the level needs.

@@ -21,7 +21,7 @@ use crate::error::{Error, Result, Word};
 use crate::level::MinTls;
 use crate::name::ServerName;
 use crate::outcome::{Effective, Tls};
-use crate::policy::Rules;
+use crate::rules::Rules;
 use check::{Examined, Found};
 use resume::{Key, Sessions, Slot};
 use trust::Trust;

@@ -12,7 +12,7 @@ use openssl::ssl::{SslRef, SslSession};
 use super::check::{seconds_left, Examined};
 use super::{lock, Target};
 use crate::name::ServerName;
-use crate::policy::Rules;
+use crate::rules::Rules;
 
 const MAX_AGE: Duration = Duration::from_secs(3600);
 /// Tickets kept for one target: a server sends two, and both may be used at once.

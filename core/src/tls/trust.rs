@@ -14,7 +14,7 @@ use openssl::x509::X509;
 
 use super::ffi;
 use crate::error::{Error, Result, Word};
-use crate::policy::Rules;
+use crate::rules::Rules;
 
 /// A store to verify against, and whether the system's bundle may be asked when it has no issuer.
 pub(crate) struct Trust {

@@ -1,0 +1,54 @@
+//! What a policy demands, as data: all that the verdict and the TLS code see of it.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::level::{Level, MinTls};
+use crate::name::ServerName;
+use crate::outcome::{Line, NameFrom};
+
+/// Sees each line of the dialog as it is said.
+pub(crate) type Observer = Arc<dyn Fn(&Line) + Send + Sync>;
+
+/// Called when a signal interrupts a wait; an error ends the wait.
+pub type InterruptHook = fn() -> io::Result<()>;
+
+/// What the caller demands. `judge` and the TLS code see only this part of a policy.
+#[derive(Clone)]
+pub(crate) struct Rules {
+    pub(crate) level: Level,
+    pub(crate) timeout: Duration,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) ca_path: Option<PathBuf>,
+    pub(crate) preload_ca: bool,
+    pub(crate) client_cert: Option<(PathBuf, PathBuf)>,
+    pub(crate) min_tls: Option<MinTls>,
+    pub(crate) fingerprints: Vec<[u8; 32]>,
+    pub(crate) client_name: Option<String>,
+    pub(crate) names: Vec<ServerName>,
+    pub(crate) sni: Option<ServerName>,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) name_from: NameFrom,
+    pub(crate) observer: Option<Observer>,
+    pub(crate) interrupt_hook: Option<InterruptHook>,
+}
+
+impl Rules {
+    /// Whether the settings make sense together; checked at first use.
+    pub(crate) fn consistent(&self) -> Result<()> {
+        match (self.level, self.fingerprints.is_empty()) {
+            (Level::Fingerprint, true) => Err(Error::invalid(
+                "level \"fingerprint\" needs at least one fingerprint",
+            )),
+            (Level::Fingerprint, false) | (_, true) => Ok(()),
+            (level, false) => Err(Error::invalid(format!(
+                "level \"{}\" ignores fingerprints; use level \"fingerprint\"",
+                level.as_str()
+            ))),
+        }
+    }
+}
