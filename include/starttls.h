@@ -1,0 +1,427 @@
+/*
+ * starttls.h - libstarttls: from a plaintext mail connection to a TLS one (STARTTLS, STLS, or TLS
+ * from the first byte), every check made, and an honest word about what was obtained.
+ *
+ *     starttls_error *error = NULL;
+ *     starttls_policy *policy = starttls_policy_new("strict", &error);
+ *     starttls_session *session = starttls_connect("smtp", "mail.example.org", 587, policy, &error);
+ *     starttls_write(session, "QUIT\r\n", 6, &error);
+ *     if (error)
+ *         fprintf(stderr, "%s\n", starttls_error_message(error));
+ *     starttls_session_free(session);
+ *     starttls_policy_free(policy);
+ *     starttls_error_free(error);
+ *
+ * A policy is what must hold, an outcome is what did; there is a session only where the outcome meets
+ * the policy. Link with `pkg-config --cflags --libs starttls`; add --static for the archive.
+ *
+ * FUNCTIONS take inputs, then outputs, then `starttls_error **error`. What makes something returns it
+ * or NULL; what does something returns true or false. Choices are words and numbers, never enums.
+ * A function that takes a const pointer only reads through it. Strings are UTF-8 and end in NUL;
+ * names of files may have any encoding.
+ *
+ * ERRORS. `error` is NULL, or points to a variable that was set to NULL. When a call fails it puts an
+ * error there, to be freed with starttls_error_free. Errors fail closed: a call that finds an error
+ * there does nothing and returns NULL or false, so calls can be chained and checked once. A setter
+ * that fails spoils its policy: every later use of it fails with the same error, even where `error`
+ * was NULL. NULL arguments, bad descriptors and unknown words are `invalid`, never a crash; any
+ * function may fail so, and what else is to be expected is said with it.
+ *
+ * The words of errors, which never change; other words may be added:
+ *     not-offered refused malformed injected too-long closed stripped             the dialog
+ *     handshake                                                                   TLS
+ *     fingerprint-mismatch untrusted expired name-mismatch name-insecure          the peer
+ *     lookup-failed timeout io                                                    the network
+ *     invalid (the caller's input) unsupported bug (a fault in this library; it never aborts)
+ *
+ * OWNERSHIP. What starttls_X_new, _derive, _connect, _upgrade and a failed call's `error` give is the
+ * caller's, who frees it with starttls_X_free; NULL is then a no-op. Strings and outcomes are borrowed
+ * from the session or error they were asked of and end with it. Arguments are copied. A policy is
+ * frozen by its first use (connect, upgrade, derive, ready): later setters fail with `invalid`.
+ * Sessions keep what they need of it, so it may be freed first.
+ *
+ * THREADS. A policy can be used by many threads at once. Of one session, one thread may read while
+ * another writes; starttls_close may be called by any. Setters and _free want the object to themselves.
+ *
+ * PROCESSES. The library starts no threads, touches no signal handlers and never raises SIGPIPE. A
+ * policy may be made before fork and used by the children of a single-threaded parent. A session
+ * belongs to one process: in a child it may only be freed, which sends nothing and leaves the parent's
+ * alone; to read, write or close it there is `invalid`.
+ */
+
+
+#ifndef STARTTLS_H
+#define STARTTLS_H
+
+/* Generated from the library's source (`make header`): changes made here are lost. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * The version of this header, as `starttls_version()` gives that of the library.
+ */
+#define STARTTLS_VERSION 256
+
+/**
+ * Why a call failed: a word for programs, a sentence for people, and the outcome so far.
+ */
+typedef struct starttls_error starttls_error;
+
+/**
+ * What did happen on a connection. It belongs to its session or error.
+ */
+typedef struct starttls_outcome starttls_outcome;
+
+/**
+ * What must hold on a connection: a level, and what goes with it.
+ */
+typedef struct starttls_policy starttls_policy;
+
+/**
+ * A connection that was negotiated, over TLS or, where the policy allows it, in clear.
+ */
+typedef struct starttls_session starttls_session;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the library that runs: major * 65536 + minor * 256 + patch, so 256 for
+ * 0.1.0.
+ */
+uint32_t starttls_version(void);
+
+/**
+ * The words that go wherever a function asks for a protocol: `smtp`, `imap` and so on, and `smtps`,
+ * `imaps` and so on for TLS from the first byte. The i-th, from 0; NULL past the end. The string is
+ * static.
+ */
+const char *starttls_protocol_name(size_t i);
+
+/**
+ * A policy of this level, with a time-out of 30 seconds and the system's trust store:
+ *
+ * | level           | TLS        | who the peer must be                                    |
+ * |-----------------|------------|---------------------------------------------------------|
+ * | `none`          | never      |                                                         |
+ * | `may`           | if offered | anyone                                                  |
+ * | `encrypt`       | required   | anyone                                                  |
+ * | `fingerprint`   | required   | has a certificate or key of a given SHA-256             |
+ * | `verify`        | required   | has a certificate of a trusted root for the host's name |
+ * | `opportunistic` | if offered | anyone                                                  |
+ * | `strict`        | required   | as `verify`, and the name not from insecure DNS         |
+ *
+ * `invalid` for another word, `unsupported` for `dane` and `dane-only`. Free it with
+ * `starttls_policy_free`.
+ */
+starttls_policy *starttls_policy_new(const char *level, starttls_error **error);
+
+/**
+ * A policy for one connection, made from one for all of them. Cheap: it shares what was read and
+ * built for the first, and its resumable TLS sessions, unless a file or a TLS version is set on it.
+ * What is set on it does not touch the first, which is frozen and may be freed before it.
+ */
+starttls_policy *starttls_policy_derive(const starttls_policy *policy, starttls_error **error);
+
+/**
+ * Trust the certificates of this PEM file, and with it no longer the system's. `invalid` if it
+ * cannot be read; what is in it is looked at by the first use or by `starttls_policy_ready`.
+ */
+bool starttls_policy_set_ca_file(starttls_policy *policy, const char *file, starttls_error **error);
+
+/**
+ * Trust the certificates of this directory with hash links (`openssl rehash`), and with it no
+ * longer the system's. `invalid` if it is no directory.
+ */
+bool starttls_policy_set_ca_path(starttls_policy *policy,
+                                 const char *directory,
+                                 starttls_error **error);
+
+/**
+ * Read the system's CA certificates whole in `starttls_policy_ready`, for programs that chroot
+ * afterwards and no longer find them file by file.
+ */
+bool starttls_policy_set_preload_ca(starttls_policy *policy, starttls_error **error);
+
+/**
+ * Show this certificate (PEM, the leaf first, then its chain) and use this key (PEM) if the server
+ * asks for one. Both may be the same file. `invalid` if one cannot be read.
+ */
+bool starttls_policy_set_client_cert(starttls_policy *policy,
+                                     const char *certificate,
+                                     const char *key,
+                                     starttls_error **error);
+
+/**
+ * Accept no TLS version older than `1.0`, `1.1`, `1.2` or `1.3`. If it is not set: 1.2, but under
+ * `may` and `opportunistic` whatever the peers have in common, since weak TLS beats clear.
+ */
+bool starttls_policy_set_min_tls(starttls_policy *policy,
+                                 const char *version,
+                                 starttls_error **error);
+
+/**
+ * The time for resolving, dialling, dialog and handshake together, in milliseconds; 30000 if it is
+ * not set. `invalid` if it is 0 or more than a day.
+ */
+bool starttls_policy_set_timeout(starttls_policy *policy,
+                                 uint32_t milliseconds,
+                                 starttls_error **error);
+
+/**
+ * Accept a certificate whose own SHA-256, or whose public key's (SubjectPublicKeyInfo), is this: 64
+ * hex digits, colons allowed. May be called several times. Only level `fingerprint` takes them, and
+ * it needs one: else the first use is `invalid`.
+ */
+bool starttls_policy_add_fingerprint(starttls_policy *policy,
+                                     const char *sha256,
+                                     starttls_error **error);
+
+/**
+ * How the client calls itself in EHLO and LHLO: a host name in A-labels or an address literal. If
+ * it is not set: the connection's own address, such as `[192.0.2.1]`; nothing is looked up.
+ */
+bool starttls_policy_set_client_name(starttls_policy *policy,
+                                     const char *name,
+                                     starttls_error **error);
+
+/**
+ * Accept a certificate for this name too, beside the host's. May be called several times.
+ */
+bool starttls_policy_add_name(starttls_policy *policy, const char *name, starttls_error **error);
+
+/**
+ * Send this server name (SNI) in the handshake instead of the host's.
+ */
+bool starttls_policy_set_sni(starttls_policy *policy, const char *name, starttls_error **error);
+
+/**
+ * Dial this IPv4 or IPv6 address; the host is then only what is checked, and nothing is looked up.
+ */
+bool starttls_policy_set_address(starttls_policy *policy,
+                                 const char *address,
+                                 starttls_error **error);
+
+/**
+ * Where the host's name comes from: `caller` (configuration or a person; the default), `dnssec`,
+ * `mta-sts` or `insecure-dns`. What only insecure DNS says proves nothing: level `strict` then fails
+ * with `name-insecure`.
+ */
+bool starttls_policy_set_name_from(starttls_policy *policy,
+                                   const char *source,
+                                   starttls_error **error);
+
+/**
+ * Reads all files and builds everything now: before `fork`, `chroot` or dropping privileges. Without
+ * it the first connection does so. `invalid` if settings contradict each other or a file holds no
+ * usable certificate or key.
+ */
+bool starttls_policy_ready(const starttls_policy *policy,
+                           starttls_error **error);
+
+/**
+ * Frees a policy. Sessions and derived policies keep what they need of it. NULL does nothing.
+ */
+void starttls_policy_free(starttls_policy *policy);
+
+/**
+ * Resolves the host, dials it, asks for TLS as the protocol has it, does the handshake, and judges
+ * what it found by the policy. Port 0 is the protocol's own. A session is given only if the policy
+ * holds: free it with `starttls_session_free`.
+ *
+ * Under `may` and `opportunistic`, where the handshake fails, it dials once more and goes on in
+ * clear; the outcome says so. Nothing else is ever tried again.
+ *
+ * Errors: every word. `lookup-failed`, `io` and `timeout` are the network's, `not-offered` and
+ * `refused` the server's answer, `handshake`, `untrusted`, `expired` and `name-mismatch` what TLS
+ * showed; `malformed` and `injected` should reach a person. The error has the outcome so far.
+ */
+starttls_session *starttls_connect(const char *protocol,
+                                   const char *host,
+                                   uint16_t port,
+                                   const starttls_policy *policy,
+                                   starttls_error **error);
+
+/**
+ * Does on the caller's connected stream socket what `starttls_connect` does on its own. `host` is the
+ * name that is checked.
+ *
+ * `stage` says where the caller stands: `greeting` (nothing was read yet), `ready` (the caller has
+ * talked and now wants the upgrade) or `go-ahead` (the caller has itself received the go-ahead: the
+ * handshake only). `pending` holds `n` bytes that the caller has read beyond that, and may be NULL if
+ * `n` is 0; at `go-ahead` there must be none.
+ *
+ * The descriptor stays the caller's, blocking or not, with the flags it has: close it after
+ * `starttls_session_free`, not before. After a failure from the go-ahead on it is shut down
+ * (shutdown(2)), so that nobody goes on in clear on it; after one before that, such as
+ * `not-offered`, it can still take a good-bye. Errors: as for `starttls_connect`, without
+ * `lookup-failed`.
+ */
+starttls_session *starttls_upgrade(const char *protocol,
+                                   int fd,
+                                   const char *host,
+                                   const char *stage,
+                                   const void *pending,
+                                   size_t n,
+                                   const starttls_policy *policy,
+                                   starttls_error **error);
+
+/**
+ * Reads into `buf` what has come, `len` bytes at most, waiting for the first. `*n` is how many there
+ * are; 0 means that the peer has closed properly. `len` must not be 0.
+ *
+ * Errors: `closed` where the peer's end comes without the close_notify of TLS (what was read may be
+ * cut short), `io`, and `timeout` if `starttls_session_set_timeout` was called. After `timeout` the
+ * call can be repeated.
+ */
+bool starttls_read(starttls_session *session,
+                   void *buf,
+                   size_t len,
+                   size_t *n,
+                   starttls_error **error);
+
+/**
+ * Writes all `len` bytes, or fails: then it is not known how many have reached the peer, and the
+ * session is of no more use. Errors: `closed`, `io`, and `timeout` as for `starttls_read`.
+ */
+bool starttls_write(starttls_session *session, const void *buf, size_t len, starttls_error **error);
+
+/**
+ * Ends the session: sends the close_notify of TLS, and does not wait for the peer's. A thread that
+ * waits in `starttls_read` is woken. The handle must still be freed. Closing twice is no error.
+ * Errors: `closed`, `io` or `timeout` where the peer cannot be told; the session has ended all the
+ * same.
+ */
+bool starttls_close(starttls_session *session, starttls_error **error);
+
+/**
+ * What binds a login to this TLS session: `tls-exporter` (RFC 9266, 32 bytes) or
+ * `tls-server-end-point` (RFC 5929, at most 64). `*len` is the room in `buf` and becomes the length;
+ * if the room is too small the call is `invalid` and `*len` the room that is needed. `invalid` on a
+ * session in clear.
+ */
+bool starttls_channel_binding(const starttls_session *session,
+                              const char *type,
+                              void *buf,
+                              size_t *len,
+                              starttls_error **error);
+
+/**
+ * What did happen. It belongs to the session. NULL for NULL.
+ */
+const starttls_outcome *starttls_session_outcome(const starttls_session *session);
+
+/**
+ * All that the peer said in clear before the session, raw, `*n` bytes; for those who need it, such
+ * as the time stamp of APOP. Over TLS nothing of it is to be believed. It belongs to the session.
+ */
+const void *starttls_session_heard(const starttls_session *session, size_t *n);
+
+/**
+ * The descriptor, to poll: the caller's own, or the one that the session dialled and will close. Ask
+ * `starttls_session_pending` before waiting on it. -1 for NULL.
+ */
+int starttls_session_fd(const starttls_session *session);
+
+/**
+ * How many bytes `starttls_read` gives without waiting for the peer.
+ */
+size_t starttls_session_pending(const starttls_session *session);
+
+/**
+ * How long a read or a write may wait without a byte moving, in milliseconds; 0, the default, is for
+ * ever. It holds from the next call on.
+ */
+bool starttls_session_set_timeout(starttls_session *session,
+                                  uint32_t milliseconds,
+                                  starttls_error **error);
+
+/**
+ * Frees a session and sends nothing: `starttls_close` before it says good-bye. What `starttls_connect`
+ * dialled is closed, the descriptor of `starttls_upgrade` is not. No other thread may be using the
+ * session. NULL does nothing.
+ */
+void starttls_session_free(starttls_session *session);
+
+/**
+ * Whether the connection runs over TLS. On the outcome of an error: whether it had come to that.
+ * False for NULL.
+ */
+bool starttls_outcome_encrypted(const starttls_outcome *outcome);
+
+/**
+ * Why the connection is in clear: `not-asked` (level `none`), `not-offered`, `refused`,
+ * `handshake-failed`. NULL where it is not.
+ */
+const char *starttls_outcome_because(const starttls_outcome *outcome);
+
+/**
+ * What proved who the peer is: `pkix` (a chain to a trusted root, and the name) or `fingerprint`.
+ * NULL where nothing did, which under `may` and `encrypt` is no error.
+ */
+const char *starttls_outcome_identity(const starttls_outcome *outcome);
+
+/**
+ * The name that was proven; NULL where none was.
+ */
+const char *starttls_outcome_identity_name(const starttls_outcome *outcome);
+
+/**
+ * For example `TLSv1.3`; NULL in clear.
+ */
+const char *starttls_outcome_tls_version(const starttls_outcome *outcome);
+
+/**
+ * OpenSSL's name of the cipher; NULL in clear.
+ */
+const char *starttls_outcome_cipher(const starttls_outcome *outcome);
+
+/**
+ * Signs of an interception, for logs; nothing is decided by them. The i-th, from 0; NULL past the
+ * end.
+ */
+const char *starttls_outcome_suspicion(const starttls_outcome *outcome, size_t i);
+
+/**
+ * All of it as one line of JSON, with stable keys: the dialog in clear, every check that was run,
+ * the certificate, times. What the peer said is escaped. NULL for NULL.
+ */
+const char *starttls_outcome_json(const starttls_outcome *outcome);
+
+/**
+ * The word for programs, from the list above; it never changes. NULL for NULL.
+ */
+const char *starttls_error_word(const starttls_error *error);
+
+/**
+ * The sentence for people, in English, without a line end. What the peer said is escaped in it, so
+ * it can go to a log or a terminal. NULL for NULL.
+ */
+const char *starttls_error_message(const starttls_error *error);
+
+/**
+ * Whether the same call may succeed later with nobody changing anything: keep the mail and try
+ * again, or give up. False for NULL.
+ */
+bool starttls_error_temporary(const starttls_error *error);
+
+/**
+ * What had happened by then; NULL if the call failed before anything was tried. It belongs to the
+ * error.
+ */
+const starttls_outcome *starttls_error_outcome(const starttls_error *error);
+
+/**
+ * Frees an error, with its strings and its outcome. Set the variable to NULL before it is used in
+ * another call. NULL does nothing.
+ */
+void starttls_error_free(starttls_error *error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* STARTTLS_H */
