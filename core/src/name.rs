@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::error::{Error, Result};
 
 /// A DNS name in lower-case A-labels without a trailing dot, or an IP address.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ServerName {
     Dns(String),
     Ip(IpAddr),

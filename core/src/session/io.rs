@@ -173,6 +173,7 @@ impl Session<'_> {
     }
 
     pub(super) fn usable(&self) -> Result<MutexGuard<'_, Channel>> {
+        self.same_process()?;
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::invalid("this session is closed"));
         }

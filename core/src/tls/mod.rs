@@ -13,8 +13,8 @@ use once_cell::sync::OnceCell;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
-    Ssl, SslContext, SslFiletype, SslMethod, SslMode, SslOptions, SslRef, SslSessionCacheMode, SslVerifyMode,
-    SslVersion,
+    Ssl, SslContext, SslFiletype, SslMethod, SslMode, SslOptions, SslRef, SslSession, SslSessionCacheMode,
+    SslVerifyMode, SslVersion,
 };
 
 use crate::error::{Error, Result, Word};
@@ -159,11 +159,7 @@ impl Context {
                 .map_err(|e| wrong("client certificate and key do not belong together:", key, &e))?;
         }
         builder.set_session_cache_mode(SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL);
-        builder.set_new_session_callback(|ssl, session| {
-            if let Some(watch) = watch_index().and_then(|index| ssl.ex_data(index)) {
-                watch.slot.put(session);
-            }
-        });
+        ffi::hand_out_sessions(&mut builder);
         Ok(Self {
             context: builder.build(),
             trust_is_system: trust.is_system,
@@ -190,6 +186,13 @@ pub(crate) fn examined(ssl: &SslRef, before: Option<&Examined>) -> Option<Examin
 /// What was found out about the peer in a handshake that failed.
 pub(crate) fn examined_so_far(ssl: &SslRef) -> Option<Examined> {
     lock(&ssl.ex_data(watch_index()?)?.examined).clone()
+}
+
+/// OpenSSL has made a session that can be resumed.
+fn new_session(ssl: &SslRef, session: SslSession) {
+    if let Some(watch) = watch_index().and_then(|index| ssl.ex_data(index)) {
+        watch.slot.put(session);
+    }
 }
 
 /// The policy is met: the session, and tickets still to come, may be kept for resumption.

@@ -3,7 +3,7 @@
 //! everything that the verdict depended on, for at most an hour and never longer than the
 //! certificate.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const PER_TARGET: usize = 4;
 const TARGETS: usize = 1024;
 
 /// Everything that the verdict on a session depended on beside the policy's own settings.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     service: String,
     port: u16,
@@ -50,7 +50,7 @@ struct Kept {
 
 /// The resumable sessions of one policy.
 #[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashMap<Key, Vec<Kept>>>);
+pub(crate) struct Sessions(Mutex<BTreeMap<Key, Vec<Kept>>>);
 
 impl Sessions {
     /// A session for this target, and what was found out when it was made. It leaves the store:
