@@ -1,0 +1,152 @@
+//! The functions that make a session: `connect`, `upgrade`, and `adopt` for the classes that own
+//! their socket.
+
+use std::borrow::Cow;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use starttls::Stage;
+
+use crate::error::{exception, invalid, wait};
+use crate::io::Io;
+use crate::policy::{core_of, observed, seconds_of};
+use crate::session::Session;
+
+/// Resolves the host, dials it and makes the connection what the policy demands.
+///
+/// port 0 is the protocol's own. policy: a ``Policy`` or a level word. timeout: seconds for
+/// resolving, dialling, dialog and handshake together, instead of the policy's; reading and writing
+/// afterwards wait for ever unless ``settimeout`` is called. The look-up of a name counts, but
+/// cannot be cut short; who needs a bound gives an address.
+///
+/// Returns a ``Session`` that owns its connection. Raises ``starttls.Error``. The GIL is released
+/// while it waits; Ctrl-C ends the wait.
+#[pyfunction]
+#[pyo3(signature = (protocol, host, port=0, *, policy=None, timeout=None, _see=None),
+       text_signature = "(protocol, host, port=0, *, policy='strict', timeout=None, _see=None)")]
+pub(crate) fn connect(
+    py: Python<'_>,
+    protocol: &str,
+    host: &str,
+    port: u16,
+    policy: Option<&Bound<'_, PyAny>>,
+    timeout: Option<f64>,
+    _see: Option<Py<PyAny>>,
+) -> PyResult<Session> {
+    let mut policy = resolve_policy(py, policy, timeout)?;
+    if let Some(see) = _see {
+        policy = observed(&policy, see);
+    }
+    let made = wait(py, || starttls::Session::connect(protocol, host, port, &policy))?;
+    let core = made.map_err(|e| exception(py, &e))?;
+    Ok(Session::new(Io::owned(core), None, None, false))
+}
+
+/// Makes a connection that you have already opened what the policy demands.
+///
+/// sock: a connected stream socket, blocking or not. The session keeps a reference to it and never
+/// closes it; after a failure from the go-ahead on it is shut down, so that nobody goes on in clear
+/// on it. host: the name to check. stage: ``greeting`` (nothing read yet), ``ready`` (you have
+/// talked and now want the upgrade), ``go-ahead`` (you have received the go-ahead: handshake only).
+/// pending: bytes you have read beyond what ``stage`` says; it cannot see what is left in a buffer
+/// of yours, such as a file made by ``sock.makefile()``: for smtplib, imaplib and poplib use
+/// ``starttls.stdlib``.
+///
+/// The deadline is the policy's ``timeout``; the session begins with the socket's own time-out.
+/// Raises ``starttls.Error``. The GIL is released while it waits; Ctrl-C ends the wait.
+#[pyfunction]
+#[pyo3(signature = (protocol, sock, host, stage=None, pending=None, policy=None),
+       text_signature = "(protocol, sock, host, stage='greeting', pending=b'', policy='strict')")]
+pub(crate) fn upgrade(
+    py: Python<'_>,
+    protocol: &str,
+    sock: &Bound<'_, PyAny>,
+    host: &str,
+    stage: Option<&str>,
+    pending: Option<Cow<'_, [u8]>>,
+    policy: Option<&Bound<'_, PyAny>>,
+) -> PyResult<Session> {
+    let policy = resolve_policy(py, policy, None)?;
+    let stage = Stage::from_word(stage.unwrap_or("greeting")).map_err(|e| exception(py, &e))?;
+    let pending: &[u8] = pending.as_deref().unwrap_or_default();
+    refuse_tls(sock)?;
+    let timeout = timeout_of(sock)?;
+    let fd = sock.call_method0("fileno")?.extract()?;
+    // A descriptor of our own for the same connection: if the caller closes its socket under us,
+    // the number must not come to mean another connection.
+    let fd = Io::duplicate(fd).map_err(|e| invalid(py, &format!("the socket cannot be used: {e}")))?;
+    let made = wait(py, || {
+        Io::borrowing(fd, |fd| {
+            starttls::Session::upgrade(protocol, fd, host, stage, pending, &policy)
+        })
+    })?;
+    let io = made.map_err(|e| exception(py, &e))?;
+    Ok(Session::new(io, Some(sock.clone().unbind()), timeout, false))
+}
+
+/// Detaches a socket, owns its descriptor from then on, and makes of it a session; on failure it is
+/// closed, as ``ssl`` does.
+///
+/// protocol None: the caller has had the go-ahead of a protocol that it does not name, only the
+/// handshake is done; else the protocol's dialog from its greeting on. ragged_eofs: an end without
+/// close_notify reads as an end, as ``ssl`` has it. timeout: seconds for the negotiation.
+#[pyfunction]
+#[pyo3(signature = (protocol, sock, host, policy, *, timeout=None, ragged_eofs=false))]
+pub(crate) fn adopt(
+    py: Python<'_>,
+    protocol: Option<&str>,
+    sock: &Bound<'_, PyAny>,
+    host: &str,
+    policy: &Bound<'_, PyAny>,
+    timeout: Option<f64>,
+    ragged_eofs: bool,
+) -> PyResult<Session> {
+    let policy = resolve_policy(py, Some(policy), timeout)?;
+    refuse_tls(sock)?;
+    let timeout = timeout_of(sock)?;
+    let fd: i32 = sock.call_method0("detach")?.extract()?;
+    if fd < 0 {
+        return Err(invalid(py, "the socket is closed"));
+    }
+    // SAFETY: detach gave the descriptor up; from here on nobody else closes it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let made = wait(py, || match protocol {
+        Some(protocol) => starttls::Session::upgrade(protocol, fd, host, Stage::Greeting, &[], &policy),
+        None => starttls::Session::handshake(fd, host, &policy),
+    })?;
+    let core = made.map_err(|e| exception(py, &e))?;
+    Ok(Session::new(Io::owned(core), None, timeout, ragged_eofs))
+}
+
+fn resolve_policy(
+    py: Python<'_>,
+    policy: Option<&Bound<'_, PyAny>>,
+    timeout: Option<f64>,
+) -> PyResult<starttls::Policy> {
+    let policy = match policy {
+        Some(policy) => core_of(policy)?,
+        None => core_of(PyString::intern(py, "strict").as_any())?,
+    };
+    let Some(seconds) = timeout else {
+        return Ok(policy);
+    };
+    seconds_of(seconds)
+        .and_then(|time| policy.derive().timeout(time))
+        .map_err(|e| exception(py, &e))
+}
+
+/// Another TLS layer's socket would be spoken to beneath its TLS.
+fn refuse_tls(sock: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = sock.py();
+    if sock.is_instance_of::<Session>() || sock.is_instance(&py.import("ssl")?.getattr("SSLSocket")?)? {
+        return Err(invalid(py, "the socket already speaks TLS"));
+    }
+    Ok(())
+}
+
+fn timeout_of(sock: &Bound<'_, PyAny>) -> PyResult<Option<Duration>> {
+    let seconds: Option<f64> = sock.call_method0("gettimeout")?.extract()?;
+    Ok(seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()))
+}

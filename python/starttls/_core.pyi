@@ -1,0 +1,357 @@
+"""The compiled half of `starttls`; use the package, not this module."""
+
+from collections.abc import Callable, Iterable
+from io import BufferedReader, BufferedRWPair, BufferedWriter, TextIOWrapper
+from ipaddress import IPv4Address, IPv6Address
+from os import PathLike
+from socket import socket
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypedDict, Unpack, final, overload
+
+from _typeshed import ReadableBuffer, WriteableBuffer
+
+from starttls._files import SessionIO
+from starttls.outcome import Outcome
+
+__all__ = ["Policy", "Session", "adopt", "connect", "make_certificates", "policy_of", "protocols", "upgrade", "version"]
+
+_Path: TypeAlias = str | PathLike[str]
+
+version: str
+
+class _Settings(TypedDict, total=False):
+    level: str
+    ca_file: _Path | None
+    ca_path: _Path | None
+    fingerprints: Iterable[str]
+    tlsa: tuple[()]
+    tlsa_proof: None
+    client_cert: _Path | tuple[_Path, _Path] | None
+    server_cert: None
+    min_tls: str | None
+    timeout: float | None
+    client_name: str | None
+    names: Iterable[str]
+    sni: str | None
+    address: str | IPv4Address | IPv6Address | None
+    name_from: str | None
+    cache: None
+    destinations: None
+    resolver: None
+
+@final
+class Policy:
+    """What must hold on a connection: a level, and what goes with it.
+
+    Immutable, and safe to share between threads; a policy made before `fork` serves the children of
+    a single-threaded parent. The `SSL_CTX`, the trust store and the store of resumable TLS sessions
+    are made at the first use and belong to the policy and all derived from it, so make one and keep
+    it. A level word given as `policy=` stands for one policy kept per process.
+    """
+
+    def __new__(
+        cls,
+        level: str = "strict",
+        *,
+        ca_file: _Path | None = None,
+        ca_path: _Path | None = None,
+        fingerprints: Iterable[str] = (),
+        tlsa: tuple[()] = (),
+        tlsa_proof: None = None,
+        client_cert: _Path | tuple[_Path, _Path] | None = None,
+        server_cert: None = None,
+        min_tls: str | None = None,
+        timeout: float | None = 30.0,
+        client_name: str | None = None,
+        names: Iterable[str] = (),
+        sni: str | None = None,
+        address: str | IPv4Address | IPv6Address | None = None,
+        name_from: str | None = None,
+        cache: None = None,
+        destinations: None = None,
+        resolver: None = None,
+    ) -> Self:
+        """Raises `invalid` for what makes no sense and `unsupported` for what is not in this version.
+
+        level: `none`, `may`, `encrypt`, `fingerprint`, `verify`, `opportunistic`, `strict`.
+        ca_file, ca_path: PEM file, directory with hash links; they replace the system's trust store.
+        fingerprints: SHA-256 (hex) of the certificate or its public key; for level `fingerprint`.
+        client_cert: PEM file with certificate and key, or the pair of files.
+        min_tls: `1.0` to `1.3`; 1.2 if not set, but at `may` whatever the build has.
+        timeout: seconds for resolving, dialling, dialog and handshake together.
+        client_name: for EHLO and LHLO; the local address if not set, nothing is looked up.
+        names: accepted in the certificate beside the host's. sni: sent instead of the host's.
+        address: dial this address; the host is then only what is checked.
+        name_from: where the host's name comes from: `caller`, `dnssec`, `mta-sts`, `insecure-dns`.
+        tlsa, tlsa_proof, server_cert, cache, destinations, resolver: not in this version.
+        """
+
+    def derive(self, **changes: Unpack[_Settings]) -> Policy:
+        """A policy with these changes, named as the arguments of `Policy`.
+
+        It shares `SSL_CTX`, trust store and resumable sessions with this one unless the level, the
+        CA, the client certificate or `min_tls` are among them.
+        """
+
+    def ready(self) -> None:
+        """Reads all files and builds the `SSL_CTX` now, which else the first connection does.
+
+        Before `fork` or dropping privileges. Raises `invalid` if a file holds nothing usable.
+        """
+
+    @property
+    def level(self) -> str:
+        """The level's word."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for resolving, dialling, dialog and handshake together."""
+
+    @property
+    def client_name(self) -> str | None:
+        """For EHLO and LHLO; None: the local address."""
+
+@final
+class Session:
+    """A connection over TLS or, where the policy allows it, in clear: `outcome` says which and why.
+
+    Made by `starttls.connect`, `starttls.upgrade` and `Context.wrap_socket`. Behaves as a socket.
+    One thread may read while another writes. After `fork` the child may only close it, and that
+    sends nothing. An end of the peer's without close_notify raises `closed`: what came before may be
+    cut short. Time-outs (`settimeout`) count from the last byte moved.
+    """
+
+    @property
+    def outcome(self) -> Outcome:
+        """What did happen. It stays after `close`."""
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Reads up to bufsize bytes, 16 KiB (a TLS record) at most, waiting for the first.
+
+        `b""` means that the peer closed properly. flags must be 0.
+        """
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
+        """Reads into a writable buffer, at most nbytes (0: as many as fit); how many came."""
+
+    def send(self, data: ReadableBuffer, flags: int = 0) -> int:
+        """Writes the beginning of data, 16 KiB at most, and says how many bytes.
+
+        Where it raises for want of time (`ssl.SSLWantWriteError` at time-out 0), call it again with
+        the same data, as with `ssl`.
+        """
+
+    def sendall(self, data: ReadableBuffer, flags: int = 0) -> None:
+        """Writes all of data, or raises; how much has reached the peer is then not known."""
+
+    @overload
+    def makefile(
+        self,
+        mode: Literal["b", "rb", "br"],
+        buffering: Literal[-1] | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> BufferedReader: ...
+    @overload
+    def makefile(
+        self,
+        mode: Literal["wb", "bw"],
+        buffering: Literal[-1] | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> BufferedWriter: ...
+    @overload
+    def makefile(
+        self,
+        mode: Literal["r", "w", "rw", "wr", ""] = "r",
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> TextIOWrapper: ...
+    @overload
+    def makefile(
+        self,
+        mode: str,
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> BufferedReader | BufferedWriter | BufferedRWPair | TextIOWrapper | SessionIO:
+        """A file object over this session, as `socket.makefile`: closing the session waits for it."""
+
+    def settimeout(self, value: float | None) -> None:
+        """The longest a read or write may wait without a byte moving, in seconds.
+
+        None: for ever; 0: never, it then raises `ssl.SSLWantReadError` and the like.
+        """
+
+    def gettimeout(self) -> float | None:
+        """What `settimeout` set, in seconds."""
+
+    def setblocking(self, flag: bool) -> None:
+        """`setblocking(True)` is `settimeout(None)`, `setblocking(False)` is `settimeout(0)`."""
+
+    def fileno(self) -> int:
+        """The descriptor to wait on, -1 once closed. See `pending` before waiting for it.
+
+        The session owns it; on a session made by `upgrade` it is a duplicate of the socket's.
+        """
+
+    def pending(self) -> int:
+        """Bytes that `recv` gives without waiting for the peer."""
+
+    def getpeername(self) -> Any:
+        """The peer's address, as `socket.getpeername` gives it."""
+
+    def getsockname(self) -> Any:
+        """Our own address, as `socket.getsockname` gives it."""
+
+    def shutdown(self, how: int) -> None:
+        """Shuts one or both directions down (`socket.SHUT_RD`, `SHUT_WR`, `SHUT_RDWR`).
+
+        Where writing ends, the peer is sent close_notify first.
+        """
+
+    def unwrap(self) -> socket:
+        """Ends TLS by close_notify, waits for the peer's, and gives the plain socket back.
+
+        It is the one given to `upgrade`, else a new one. The session is closed then. Raises `invalid`
+        on a session in clear or if the peer still sent data, `closed` if it does not answer with
+        close_notify.
+        """
+
+    def close(self) -> None:
+        """Sends close_notify and closes; a thread waiting in `recv` is woken.
+
+        A socket given to `upgrade` stays open. Does not raise if the peer is gone. With files of
+        `makefile` still open it happens when the last is closed.
+        """
+
+    def version(self) -> str | None:
+        """The TLS version, as `"TLSv1.3"`; None in clear."""
+
+    def cipher(self) -> tuple[str, str, int] | None:
+        """Name, protocol version and secret bits of the cipher; None in clear."""
+
+    def selected_alpn_protocol(self) -> str | None:
+        """The application protocol agreed on (RFC 7301), or None."""
+
+    @overload
+    def getpeercert(self, binary_form: Literal[False] = False) -> dict[str, Any] | None: ...
+    @overload
+    def getpeercert(self, binary_form: Literal[True]) -> bytes | None:
+        """The peer's certificate; None in clear.
+
+        DER if binary_form, else a dict as `ssl` gives it (without its OCSP and CRL entries), which
+        is empty where nothing proved who the peer is.
+        """
+
+    def get_channel_binding(self, cb_type: str = "tls-exporter") -> bytes:
+        """Channel binding for SASL: `tls-exporter` (RFC 9266) or `tls-server-end-point` (RFC 5929).
+
+        Raises `invalid` in clear or for another type.
+        """
+
+    def heard(self) -> bytes:
+        """All that the peer said in clear before the session, raw.
+
+        Over TLS nothing of it is to be acted on.
+        """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+    def _as_stream(self, first: bytes) -> None:
+        """For the standard library's classes, whose protocols delimit their messages themselves.
+
+        These bytes are read first, and an end without close_notify reads as an end.
+        """
+
+    def _file_opened(self) -> None: ...
+    def _file_closed(self) -> None: ...
+
+class _Socket(Protocol):
+    def fileno(self) -> int: ...
+    def gettimeout(self) -> float | None: ...
+
+def connect(
+    protocol: str,
+    host: str,
+    port: int = 0,
+    *,
+    policy: str | Policy = "strict",
+    timeout: float | None = None,
+    _see: Callable[[str, str], object] | None = None,
+) -> Session:
+    """Resolves the host, dials it and makes the connection what the policy demands.
+
+    port 0 is the protocol's own. policy: a `Policy` or a level word. timeout: seconds for resolving,
+    dialling, dialog and handshake together, instead of the policy's; reading and writing afterwards
+    wait for ever unless `settimeout` is called. The look-up of a name counts, but cannot be cut
+    short; who needs a bound gives an address.
+
+    Returns a `Session` that owns its connection. Raises `starttls.Error`. The GIL is released while
+    it waits; Ctrl-C ends the wait.
+    """
+
+def upgrade(
+    protocol: str,
+    sock: _Socket,
+    host: str,
+    stage: str = "greeting",
+    pending: bytes | bytearray = b"",
+    policy: str | Policy = "strict",
+) -> Session:
+    """Makes a connection that you have already opened what the policy demands.
+
+    sock: a connected stream socket, blocking or not. The session keeps a reference to it and never
+    closes it; after a failure from the go-ahead on it is shut down, so that nobody goes on in clear
+    on it. host: the name to check. stage: `greeting` (nothing read yet), `ready` (you have talked
+    and now want the upgrade), `go-ahead` (you have received the go-ahead: handshake only). pending:
+    bytes you have read beyond what `stage` says; it cannot see what is left in a buffer of yours,
+    such as a file made by `sock.makefile()`: for smtplib, imaplib and poplib use `starttls.stdlib`.
+
+    The deadline is the policy's `timeout`; the session begins with the socket's own time-out. Raises
+    `starttls.Error`. The GIL is released while it waits; Ctrl-C ends the wait.
+    """
+
+def adopt(
+    protocol: str | None,
+    sock: socket,
+    host: str,
+    policy: str | Policy,
+    *,
+    timeout: float | None = None,
+    ragged_eofs: bool = False,
+) -> Session:
+    """Detaches a socket, owns its descriptor from then on, and makes of it a session.
+
+    On failure the connection is closed, as `ssl` does. protocol None: the caller has had the go-ahead
+    of a protocol that it does not name, only the handshake is done; else the protocol's dialog from
+    its greeting on. ragged_eofs: an end without close_notify reads as an end, as `ssl` has it.
+    timeout: seconds for the negotiation.
+    """
+
+def policy_of(argument: str | Policy) -> Policy:
+    """The policy that an argument `policy=` stands for: itself, or the one kept for this level word."""
+
+def protocols() -> list[tuple[str, int, str | None, int | None, str | None, str, str]]:
+    """The table of protocols.
+
+    Word, port, word and port with TLS from the first byte, ALPN, specification, what comes first on
+    the new session.
+    """
+
+def make_certificates(directory: _Path, wanted: list[tuple[str, list[str]]]) -> None:
+    """Makes a CA for a day and with it a certificate for each list of names.
+
+    Writes into the directory `ca.crt` and, with certificate and key together, `NAME.pem`.
+    """

@@ -1,0 +1,235 @@
+"""The standard library's mail clients over our dialog: change one line of a script.
+
+    smtp = starttls.stdlib.SMTP("mail.example.org", 587, policy="strict")
+    smtp.login(user, password)
+
+The constructor connects and upgrades by `starttls.connect`; under a level that requires TLS it
+raises `starttls.Error` where TLS cannot be had, so a login never leaves in clear, whatever the
+server does. Over TLS the client begins anew: greeting, capabilities, APOP stamp and untagged data
+that were said in clear are in `outcome.transcript` and nowhere else. Where the policy lets the
+connection stay in clear, the client sees the server's own greeting and goes on as it always did.
+
+`starttls()` and `stls()` on a connection that already runs over TLS do nothing and say so; on one
+in clear they raise the reason why it is in clear. Connecting again (`smtp.connect(host)`) plays the
+dialog again.
+"""
+
+import imaplib
+import poplib
+import re
+import smtplib
+import socket
+import sys
+from typing import Any
+
+from starttls import _core, errors
+from starttls._core import Policy, Session
+from starttls.outcome import Outcome
+
+__all__ = ["IMAP4", "LMTP", "POP3", "SMTP"]
+
+# What the standard library calls "not given".
+_NOT_GIVEN: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
+
+# The end of the greeting within all that was heard.
+_REPLY = re.compile(rb"(?:\d{3}-[^\n]*\n)*\d{3}[^\n]*\n")
+_LINE = re.compile(rb"[^\n]*\n")
+
+
+def _read_timeout(timeout: float | None) -> float | None:
+    """Seconds, as the standard library's clients mean it; they refuse 0."""
+    if timeout is _NOT_GIVEN:
+        timeout = socket.getdefaulttimeout()
+    if timeout is not None and not timeout:
+        raise ValueError("Non-blocking socket (timeout=0) is not supported")
+    return timeout
+
+
+def _open(
+    protocol: str,
+    host: str,
+    port: int,
+    policy: Policy,
+    timeout: float | None,
+    source_address: Any = None,
+) -> Session:
+    """A session whose first bytes are the greeting that the client is to see."""
+    seconds = _read_timeout(timeout)
+    if source_address:
+        sock = socket.create_connection((host, port), seconds, source_address)
+        session = _core.adopt(protocol, sock, host, policy, timeout=seconds)
+    else:
+        session = _core.connect(protocol, host, port, policy=policy, timeout=seconds)
+        session.settimeout(seconds)
+    session._as_stream(_greeting(protocol, session))
+    return session
+
+
+def _greeting(protocol: str, session: Session) -> bytes:
+    if session.version() is not None:
+        # Ours, and neutral: nothing that was heard in clear is acted on.
+        return {"imap": b"* OK ready\r\n", "pop3": b"+OK ready\r\n"}.get(protocol, b"220 ready\r\n")
+    if session.outcome.because == "not-asked":
+        # Nothing was read: the server's own comes from the connection.
+        return b""
+    found = (_LINE if protocol in ("imap", "pop3") else _REPLY).match(session.heard())
+    return found.group() if found else b""
+
+
+def _require_tls(session: Session) -> None:
+    """Raises why a connection is in clear, for a caller who wants it upgraded now."""
+    outcome = session.outcome
+    if outcome.encrypted:
+        return
+    if outcome.because == "not-asked":
+        raise errors.InvalidError("invalid", 'level "none" never does TLS; connect with another policy')
+    word = {"refused": "refused", "handshake-failed": "handshake"}.get(outcome.because or "", "not-offered")
+    notes = "; ".join(outcome.notes) or "the server does not offer TLS"
+    raise errors.make(word, f"the connection is in clear: {notes}", False, outcome.to_json(), None)
+
+
+class SMTP(smtplib.SMTP):
+    """`smtplib.SMTP` over our dialog.
+
+    host, port: as there; without a host nothing is done until `connect`. policy: a `Policy` or a
+    level word. timeout: seconds, for the negotiation as a whole and for each read and write after
+    it. local_hostname: also said in the EHLO in clear. Raises `starttls.Error`.
+    """
+
+    _protocol = "smtp"
+
+    _session: Session | None = None
+
+    def __init__(
+        self,
+        host: str = "",
+        port: int = 0,
+        policy: str | Policy = "strict",
+        *,
+        local_hostname: str | None = None,
+        timeout: float = _NOT_GIVEN,
+        source_address: tuple[str, int] | None = None,
+    ) -> None:
+        self._policy = _with_name(policy, local_hostname)
+        super().__init__(host, port, local_hostname, timeout, source_address)
+
+    # Called by connect(), so also when connecting again.
+    def _get_socket(self, host: str, port: int, timeout: float) -> Session:
+        # What was learnt from the server before belongs to that connection.
+        self.ehlo_resp = self.helo_resp = None
+        self.esmtp_features = {}
+        self.does_esmtp = False
+        self._session = _open(self._protocol, host, port, self._policy, timeout, self.source_address)
+        return self._session
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """What did happen at the last `connect`."""
+        return self._session.outcome if self._session else None
+
+    def starttls(self, *_args: object, **_kwargs: object) -> tuple[int, bytes]:
+        """Says that TLS is on; in clear, raises why it is not. Its arguments play no part."""
+        if self._session is None or self.sock is None:
+            raise smtplib.SMTPServerDisconnected("please run connect() first")
+        _require_tls(self._session)
+        return 220, b"TLS is on already"
+
+
+def _with_name(policy: str | Policy, local_hostname: str | None) -> Policy:
+    """The policy with the client's name, unless it has one or this cannot stand in an EHLO."""
+    shared = _core.policy_of(policy)
+    if local_hostname is None or shared.client_name is not None:
+        return shared
+    try:
+        return shared.derive(client_name=local_hostname)
+    except errors.InvalidError:
+        return shared
+
+
+class LMTP(SMTP):
+    """`smtplib.LMTP` over our dialog; TCP only. See `SMTP`."""
+
+    _protocol = "lmtp"
+    ehlo_msg = "lhlo"
+    default_port = smtplib.LMTP_PORT
+
+    def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> tuple[int, bytes]:
+        """As `smtplib.LMTP.connect`, but not to a Unix socket, where TLS has no name to check."""
+        if host.startswith("/"):
+            raise errors.UnsupportedError(
+                "unsupported", "LMTP over a Unix socket has no host name to check; use smtplib.LMTP there"
+            )
+        return super().connect(host, port, source_address)
+
+
+class IMAP4(imaplib.IMAP4):
+    """`imaplib.IMAP4` over our dialog.
+
+    timeout: seconds, for the negotiation as a whole and for each read and write after it; None: the
+    policy's for the negotiation, none after it. Raises `starttls.Error`.
+    """
+
+    _session: Session
+
+    def __init__(
+        self,
+        host: str,
+        port: int = 143,
+        policy: str | Policy = "strict",
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        self._policy = _core.policy_of(policy)
+        super().__init__(host, port, timeout)
+
+    def _create_socket(self, timeout: float | None = None) -> Session:
+        # None means here what it means in imaplib: the default time-out, if there is one.
+        seconds = socket.getdefaulttimeout() if timeout is None else timeout
+        sys.audit("imaplib.open", self, self.host, self.port)
+        self._session = _open("imap", self.host, self.port, self._policy, seconds)
+        return self._session
+
+    @property
+    def outcome(self) -> Outcome:
+        """What did happen."""
+        return self._session.outcome
+
+    def starttls(self, ssl_context: Any = None) -> tuple[str, list[Any]]:  # type: ignore[override]
+        """Says that TLS is on; in clear, raises why it is not. ssl_context plays no part."""
+        _require_tls(self._session)
+        return "OK", [b"TLS is on already"]
+
+
+class POP3(poplib.POP3):
+    """`poplib.POP3` over our dialog. Over TLS there is no APOP, whose stamp was said in clear.
+
+    timeout: seconds, for the negotiation as a whole and for each read and write after it. Raises
+    `starttls.Error`.
+    """
+
+    _session: Session
+
+    def __init__(
+        self,
+        host: str,
+        port: int = 110,
+        policy: str | Policy = "strict",
+        *,
+        timeout: float = _NOT_GIVEN,
+    ) -> None:
+        self._policy = _core.policy_of(policy)
+        super().__init__(host, port, timeout)
+
+    def _create_socket(self, timeout: float | None) -> Session:
+        self._session = _open("pop3", self.host, self.port, self._policy, timeout)
+        return self._session
+
+    @property
+    def outcome(self) -> Outcome:
+        """What did happen."""
+        return self._session.outcome
+
+    def stls(self, *_args: object, **_kwargs: object) -> bytes:
+        """Says that TLS is on; in clear, raises why it is not. Its arguments play no part."""
+        _require_tls(self._session)
+        return b"+OK TLS is on already"
