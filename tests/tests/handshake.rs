@@ -3,6 +3,8 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use conformance::certs::{ca_file, cert_file, identity, key_file};
 use conformance::check::{all, is_shut_down, outcome, policy, usable, verdict};
@@ -258,8 +260,11 @@ fn a_client_certificate_goes_to_nobody_who_is_not_proven() {
     for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
         let mut tls = acceptor(identity("wrong-name"));
         tls.set_max_proto_version(Some(version)).unwrap();
-        tls.set_verify_callback(SslVerifyMode::PEER, |_, _| {
-            panic!("the client has shown its certificate")
+        let shown = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&shown);
+        tls.set_verify_callback(SslVerifyMode::PEER, move |_, _| {
+            seen.store(true, Ordering::SeqCst);
+            true
         });
         let server = upgrades(tls.build(), 1);
         let policy = policy("verify")
@@ -269,6 +274,10 @@ fn a_client_certificate_goes_to_nobody_who_is_not_proven() {
         assert_eq!(verdict(&result), "error name-mismatch permanent");
         drop(result);
         assert!(server.finish()[0].is_err());
+        assert!(
+            !shown.load(Ordering::SeqCst),
+            "the client has shown its certificate"
+        );
     }
 }
 
