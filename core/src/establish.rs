@@ -352,7 +352,13 @@ impl<'a> Attempt<'a> {
         if transport.keeps() {
             events |= libc::POLLOUT;
         }
-        match wait_any(&[(fd, events)], self.deadline, self.policy.rules.interrupt_hook) {
+        let hook = self.policy.rules.interrupt_hook;
+        // A signal that came while an observer ran interrupts no wait of ours any more.
+        let before = match (&self.policy.rules.observer, hook) {
+            (Some(_), Some(hook)) => hook(),
+            _ => Ok(()),
+        };
+        match before.and_then(|()| wait_any(&[(fd, events)], self.deadline, hook)) {
             Ok(_) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::TimedOut => {
                 let within = self.policy.rules.timeout.as_secs_f32();

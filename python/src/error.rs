@@ -19,8 +19,12 @@ pub(crate) fn raise_later(error: PyErr) {
     });
 }
 
-/// The core's hook for EINTR: runs Python's signal handlers, so that Ctrl-C ends any wait at once.
+/// The core's hook for EINTR and after an observer has run: runs Python's signal handlers, so that
+/// Ctrl-C ends any wait at once.
 pub(crate) fn check_signals() -> io::Result<()> {
+    if RAISED.with_borrow(Option::is_some) {
+        return Err(io::Error::other("an observer raised an exception"));
+    }
     // Not when the interpreter is shutting down: then nobody is left to handle a signal.
     let checked = Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()));
     checked.map_err(|error| {

@@ -8,8 +8,7 @@ from collections.abc import Callable
 NAME = "mail.example.test"
 Serve = Callable[[socket.socket], None]
 
-# What a server says and expects until the go-ahead is given: bytes to send, and how a line from the
-# client begins in angle brackets' stead: None waits for any line.
+# What a server says until the go-ahead is given; None: it waits for a line from the client.
 SMTP = [b"220 mail.example.test ESMTP\r\n", None, b"250-mail.example.test\r\n250 STARTTLS\r\n", None, b"220 go\r\n"]
 IMAP = [b"* OK hello\r\n", None, None]
 POP3 = [b"+OK hello <1.2@mail.example.test>\r\n", None, b"+OK go\r\n"]

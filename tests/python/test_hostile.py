@@ -9,7 +9,7 @@ import tracemalloc
 import pytest
 import starttls
 from peers import NAME, POP3, SMTP, imap_until_starttls, line, play
-from starttls import errors
+from starttls import _core, errors
 
 EHLO = [b"220 hello\r\n", None]
 GO_AHEAD = SMTP[:-1]
@@ -66,8 +66,10 @@ def test_residue_in_the_next_segment(peer, strict):
         connect("smtp", peer(serve), strict)
 
 
-def test_the_careless_caller_finds_its_socket_shut_down(peer, server_context, strict):
-    after = []
+def test_the_careless_caller_finds_its_socket_shut_down(peer, server_context, strict, tmp_path):
+    # A CA that the server's certificate is not from.
+    _core.make_certificates(tmp_path, [])
+    other_ca = starttls.Policy(ca_file=tmp_path / "ca.crt")
 
     def serve(sock):
         play(sock, SMTP)
@@ -75,28 +77,16 @@ def test_the_careless_caller_finds_its_socket_shut_down(peer, server_context, st
             server_context.wrap_socket(sock, server_side=True)
         except OSError:
             pass
-        after.append(sock.fileno())
 
     sock = socket.create_connection(("127.0.0.1", peer(serve).port))
     with sock, pytest.raises(errors.UntrustedError):
-        starttls.upgrade("smtp", sock, NAME, policy=starttls.Policy(ca_file=strict_of_nobody()))
+        starttls.upgrade("smtp", sock, NAME, policy=other_ca)
     sock = socket.create_connection(("127.0.0.1", peer(serve).port))
     with sock:
         with pytest.raises(errors.NameMismatchError):
             starttls.upgrade("smtp", sock, "other.test", policy=strict)
         with pytest.raises(OSError):
             sock.sendall(b"AUTH PLAIN secret\r\n")
-
-
-def strict_of_nobody():
-    """A CA file in which the server's CA is not."""
-    from tempfile import mkdtemp
-
-    from starttls import _core
-
-    directory = mkdtemp(prefix="starttls-test-")
-    _core.make_certificates(directory, [])
-    return os.path.join(directory, "ca.crt")
 
 
 @pytest.mark.parametrize("protocol", ["smtp", "imap", "pop3", "sieve", "lmtp", "submission"])

@@ -27,7 +27,7 @@ impl Session<'_> {
         let mut wait = self.waiting()?;
         loop {
             let (result, events) = {
-                let mut channel = self.usable()?;
+                let mut channel = self.open_channel()?;
                 wait.note(&channel);
                 let result = channel.try_read(buffer);
                 channel.push()?;
@@ -77,7 +77,7 @@ impl Session<'_> {
         let (record, _) = bytes.split_at(bytes.len().min(RECORD));
         loop {
             let events = {
-                let mut channel = self.usable()?;
+                let mut channel = self.open_channel()?;
                 let sent = channel.push()?;
                 wait.note(&channel);
                 if !sent {
@@ -99,7 +99,7 @@ impl Session<'_> {
     fn push_all(&self, wait: &mut Waiting<'_>) -> Result<()> {
         loop {
             let events = {
-                let mut channel = self.usable()?;
+                let mut channel = self.open_channel()?;
                 let sent = channel.push()?;
                 wait.note(&channel);
                 if sent {
@@ -174,6 +174,12 @@ impl Session<'_> {
 
     pub(super) fn usable(&self) -> Result<MutexGuard<'_, Channel>> {
         self.same_process()?;
+        self.open_channel()
+    }
+
+    /// For what has called [`waiting`](Self::waiting), which has looked at the process: getpid is a
+    /// system call, and not a cheap one beside the TLS record that is read.
+    fn open_channel(&self) -> Result<MutexGuard<'_, Channel>> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::invalid("this session is closed"));
         }

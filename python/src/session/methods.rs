@@ -1,0 +1,317 @@
+//! What Python sees of a session.
+
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use starttls::Word;
+
+use super::{lock, Session};
+use crate::error::{exception, invalid, wait};
+use crate::{buffer, certificate};
+
+/// `socket.SHUT_RD`, `SHUT_WR`, `SHUT_RDWR`.
+const SHUT: [Shutdown; 3] = [Shutdown::Read, Shutdown::Write, Shutdown::Both];
+
+#[pymethods]
+impl Session {
+    /// Reads up to bufsize bytes, 16 KiB (a TLS record) at most, waiting for the first;
+    /// ``b""`` means that the peer closed properly. flags must be 0.
+    #[pyo3(signature = (bufsize, flags=0))]
+    fn recv<'py>(&self, py: Python<'py>, bufsize: usize, flags: i32) -> PyResult<Bound<'py, PyBytes>> {
+        no_flags(flags)?;
+        let (bytes, memory) = buffer::new_bytes(py, bufsize.min(buffer::RECORD))?;
+        match self.read(py, memory)? {
+            n if n == memory.len() => Ok(bytes),
+            n => Ok(PyBytes::new(py, memory.get(..n).unwrap_or_default())),
+        }
+    }
+
+    /// Reads into a writable buffer, at most nbytes (0: as many as fit), and says how many came.
+    #[pyo3(signature = (buffer, nbytes=0, flags=0))]
+    fn recv_into(
+        &self,
+        py: Python<'_>,
+        buffer: &Bound<'_, PyAny>,
+        nbytes: usize,
+        flags: i32,
+    ) -> PyResult<usize> {
+        no_flags(flags)?;
+        buffer::writable(buffer, nbytes, |memory| self.read(py, memory))
+    }
+
+    /// Writes the beginning of data, 16 KiB at most, and says how many bytes.
+    ///
+    /// Where it raises for want of time (``ssl.SSLWantWriteError`` at time-out 0), call it again
+    /// with the same data, as with ``ssl``.
+    #[pyo3(signature = (data, flags=0))]
+    fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, flags: i32) -> PyResult<usize> {
+        no_flags(flags)?;
+        let io = self.io(py)?;
+        buffer::readable(data, |bytes| {
+            let before = self.settle(py, &io)?;
+            if before > 0 {
+                return Ok(before.min(bytes.len()));
+            }
+            let n = wait(py, || io.core.write_some(bytes))?.map_err(|e| self.failed(py, &io, &e, "Write"))?;
+            self.owed.store(n, Ordering::SeqCst);
+            self.settle(py, &io)
+        })
+    }
+
+    /// Writes all of data, or raises; how much has reached the peer is then not known.
+    #[pyo3(signature = (data, flags=0))]
+    fn sendall(&self, py: Python<'_>, data: &Bound<'_, PyAny>, flags: i32) -> PyResult<()> {
+        no_flags(flags)?;
+        let io = self.io(py)?;
+        buffer::readable(data, |bytes| {
+            let before = self.settle(py, &io)?;
+            let rest = bytes.get(before..).unwrap_or_default();
+            wait(py, || io.core.write_all(rest))?.map_err(|e| self.failed(py, &io, &e, "Write"))
+        })
+    }
+
+    /// A file object over this session, as ``socket.makefile``: closing the session waits for it.
+    #[pyo3(signature = (mode="r", buffering=None, *, encoding=None, errors=None, newline=None))]
+    fn makefile<'py>(
+        this: &Bound<'py, Self>,
+        mode: &str,
+        buffering: Option<i64>,
+        encoding: Option<&str>,
+        errors: Option<&str>,
+        newline: Option<&str>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let make = this.py().import("starttls._files")?.getattr("makefile")?;
+        make.call1((this, mode, buffering, encoding, errors, newline))
+    }
+
+    fn _file_opened(&self, py: Python<'_>) -> PyResult<()> {
+        self.io(py)?;
+        self.files.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn _file_closed(&self, py: Python<'_>) -> PyResult<()> {
+        let last = self.files.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && self.closing.load(Ordering::SeqCst) {
+            self.close_now(py)?;
+        }
+        Ok(())
+    }
+
+    /// For the standard library's classes, whose protocols delimit their messages themselves: these
+    /// bytes are read first, and an end without close_notify reads as an end.
+    fn _as_stream(&self, first: &[u8]) {
+        lock(&self.ahead).extend_from_slice(first);
+        self.ragged_eofs.store(true, Ordering::Relaxed);
+    }
+
+    /// The longest a read or write may wait without a byte moving, in seconds; None: for ever;
+    /// 0: never, it then raises ``ssl.SSLWantReadError`` and the like.
+    fn settimeout(&self, py: Python<'_>, value: Option<f64>) -> PyResult<()> {
+        let time = match value {
+            None => None,
+            Some(seconds) => Some(
+                Duration::try_from_secs_f64(seconds)
+                    .map_err(|_| PyValueError::new_err("Timeout value out of range"))?,
+            ),
+        };
+        self.io(py)?.core.set_timeout(time);
+        *lock(&self.timeout) = time;
+        Ok(())
+    }
+
+    /// What ``settimeout`` set, in seconds.
+    fn gettimeout(&self) -> Option<f64> {
+        lock(&self.timeout).map(|t| t.as_secs_f64())
+    }
+
+    /// ``setblocking(True)`` is ``settimeout(None)``, ``setblocking(False)`` is ``settimeout(0)``.
+    fn setblocking(&self, py: Python<'_>, flag: bool) -> PyResult<()> {
+        self.settimeout(py, if flag { None } else { Some(0.0) })
+    }
+
+    /// The descriptor to wait on, -1 once closed. See ``pending`` before waiting for it. The session
+    /// owns it; on a session made by ``upgrade`` it is a duplicate of the socket's.
+    fn fileno(&self) -> i32 {
+        lock(&self.io)
+            .as_ref()
+            .map_or(-1, |io| io.core.as_fd().as_raw_fd())
+    }
+
+    /// Bytes that ``recv`` gives without waiting for the peer.
+    fn pending(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(lock(&self.ahead).len() + self.io(py)?.core.pending())
+    }
+
+    /// The peer's address, as ``socket.getpeername`` gives it.
+    fn getpeername<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.io(py)?.peer_name(py)
+    }
+
+    /// Our own address, as ``socket.getsockname`` gives it.
+    fn getsockname<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.io(py)?.own_name(py)
+    }
+
+    /// Shuts one or both directions down (``socket.SHUT_RD``, ``SHUT_WR``, ``SHUT_RDWR``); where
+    /// writing ends, the peer is sent close_notify first.
+    fn shutdown(&self, py: Python<'_>, how: usize) -> PyResult<()> {
+        let how = *SHUT
+            .get(how)
+            .ok_or_else(|| PyValueError::new_err("how: socket.SHUT_RD, SHUT_WR or SHUT_RDWR"))?;
+        let io = self.io(py)?;
+        if how != Shutdown::Read {
+            match wait(py, || io.core.finish())? {
+                // In a forked child, which must not touch the parent's connection.
+                Err(e) if e.word() == Word::Invalid => return Err(exception(py, &e)),
+                // What counts is that the direction ends; a peer that is gone cannot be told.
+                Ok(()) | Err(_) => {}
+            }
+        }
+        io.shut_down(how)
+    }
+
+    /// Ends TLS by close_notify, waits for the peer's, and gives the plain socket back: the one given
+    /// to ``upgrade``, else a new one. The session is closed then.
+    ///
+    /// Raises ``invalid`` on a session in clear or if the peer still sent data, ``closed`` if it does
+    /// not answer with close_notify.
+    fn unwrap<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let io = self.io(py)?;
+        if !io.core.outcome().encrypted() {
+            return Err(invalid(py, "this session is in clear: there is no TLS to end"));
+        }
+        let ended = wait(py, || {
+            io.core.finish()?;
+            io.core.read(&mut [0; 1])
+        })?;
+        match ended {
+            Ok(0) => {}
+            Ok(_) => return Err(invalid(py, "the peer sent data that was not read before unwrap")),
+            Err(e) => return Err(self.failed(py, &io, &e, "Read")),
+        }
+        let plain = match &self.sock {
+            Some(sock) => sock.bind(py).clone(),
+            None => {
+                let plain = io.plain_socket(py)?;
+                plain.call_method1("settimeout", (self.gettimeout(),))?;
+                plain
+            }
+        };
+        self.take();
+        Ok(plain)
+    }
+
+    /// Sends close_notify and closes; a thread waiting in ``recv`` is woken. A socket given to
+    /// ``upgrade`` stays open. Does not raise if the peer is gone. With files of ``makefile`` still
+    /// open it happens when the last is closed.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.closing.store(true, Ordering::SeqCst);
+        if self.files.load(Ordering::SeqCst) > 0 {
+            return Ok(());
+        }
+        self.close_now(py)
+    }
+
+    /// The TLS version, as ``"TLSv1.3"``; None in clear.
+    fn version(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let io = self.io(py)?;
+        Ok(io.core.outcome().tls.as_ref().map(|tls| tls.version.clone()))
+    }
+
+    /// Name, protocol version and secret bits of the cipher; None in clear.
+    fn cipher(&self, py: Python<'_>) -> PyResult<Option<(&'static str, &'static str, i32)>> {
+        Ok(self.io(py)?.core.cipher())
+    }
+
+    /// The application protocol agreed on (RFC 7301), or None.
+    fn selected_alpn_protocol(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let io = self.io(py)?;
+        Ok(io.core.outcome().tls.as_ref().and_then(|tls| tls.alpn.clone()))
+    }
+
+    /// The peer's certificate: DER if binary_form, else a dict as ``ssl`` gives it (without its
+    /// OCSP and CRL entries), which is empty where nothing proved who the peer is. None in clear.
+    #[pyo3(signature = (binary_form=false))]
+    fn getpeercert<'py>(&self, py: Python<'py>, binary_form: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let io = self.io(py)?;
+        let Some(der) = io.core.peer_certificate() else {
+            return Ok(None);
+        };
+        if binary_form {
+            return Ok(Some(PyBytes::new(py, &der).into_any()));
+        }
+        if io.core.outcome().identity.proven_by.is_none() {
+            return Ok(Some(PyDict::new(py).into_any()));
+        }
+        Ok(Some(certificate::as_dict(py, &der)?.into_any()))
+    }
+
+    /// Channel binding for SASL: ``tls-exporter`` (RFC 9266) or ``tls-server-end-point`` (RFC 5929).
+    /// Raises ``invalid`` in clear or for another type.
+    #[pyo3(signature = (cb_type="tls-exporter"))]
+    fn get_channel_binding<'py>(&self, py: Python<'py>, cb_type: &str) -> PyResult<Bound<'py, PyBytes>> {
+        let io = self.io(py)?;
+        let binding = io.core.channel_binding(cb_type).map_err(|e| exception(py, &e))?;
+        Ok(PyBytes::new(py, &binding))
+    }
+
+    /// All that the peer said in clear before the session, raw. Over TLS nothing of it is to be
+    /// acted on.
+    fn heard<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, self.io(py)?.core.heard()))
+    }
+
+    /// What did happen: an ``Outcome``. It stays after ``close``.
+    #[getter]
+    fn outcome(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let made = self.outcome.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
+            let last = lock(&self.last_outcome).as_ref().map(starttls::Outcome::to_json);
+            let json = match last {
+                Some(json) => json,
+                None => self.io(py)?.core.outcome().to_json(),
+            };
+            let class = py.import("starttls.outcome")?.getattr("Outcome")?;
+            Ok(class.call_method1("from_json", (json,))?.unbind())
+        })?;
+        Ok(made.clone_ref(py))
+    }
+
+    fn __enter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.close(py)
+    }
+
+    fn __repr__(&self) -> String {
+        let Some(io) = lock(&self.io).clone() else {
+            return "<starttls.Session closed>".to_owned();
+        };
+        let outcome = io.core.outcome();
+        match &outcome.tls {
+            Some(tls) => format!("<starttls.Session {} with {}>", tls.version, outcome.peer.name),
+            None => {
+                let because = outcome.because.map_or("", |b| b.as_str());
+                format!(
+                    "<starttls.Session in clear ({because}) with {}>",
+                    outcome.peer.name
+                )
+            }
+        }
+    }
+}
+
+fn no_flags(flags: i32) -> PyResult<()> {
+    if flags == 0 {
+        return Ok(());
+    }
+    Err(PyValueError::new_err("non-zero flags are not allowed over TLS"))
+}
