@@ -75,6 +75,21 @@ impl Channel {
         }
     }
 
+    /// Takes what has come over TLS, without waiting, and drops it. TLS 1.3 tickets that nobody has
+    /// read would make close(2) reset the connection, and the peer lose our last bytes; taken, they
+    /// serve for resumption.
+    pub(crate) fn discard_unread(&mut self) {
+        let mut unread = [0; 4096];
+        if let Channel::Tls(stream) = self {
+            // A peer that goes on sending gets its reset.
+            for _ in 0..16 {
+                if stream.ssl_read(&mut unread).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
     /// Nothing is sent; but SSL_free without a shutdown would spoil the TLS session for
     /// resumption.
     pub(crate) fn abandon(&mut self) {

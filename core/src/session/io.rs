@@ -124,6 +124,7 @@ impl Session<'_> {
             return Ok(());
         }
         let sent = self.say_goodbye();
+        lock(&self.channel).discard_unread();
         let fd = self.connection.as_fd();
         if self.readers.load(Ordering::SeqCst) > 0 {
             shut_down(fd.as_raw_fd());
