@@ -79,10 +79,11 @@ impl Channel {
     /// read would make close(2) reset the connection, and the peer lose our last bytes; taken, they
     /// serve for resumption.
     pub(crate) fn discard_unread(&mut self) {
-        let mut unread = [0; 4096];
+        let mut unread = [0; 1024];
         if let Channel::Tls(stream) = self {
+            stream.get_mut().read_at_once();
             // A peer that goes on sending gets its reset.
-            for _ in 0..16 {
+            for _ in 0..64 {
                 if stream.ssl_read(&mut unread).is_err() {
                     return;
                 }

@@ -135,9 +135,12 @@ pub(crate) fn dial(
 }
 
 fn begin(address: SocketAddr) -> io::Result<Socket> {
-    // socket2 sets close-on-exec.
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
+    // socket2 sets close-on-exec. It stays non-blocking: the transport never asks it to wait.
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     match socket.connect(&SockAddr::from(address)) {
         Ok(()) => Ok(socket),
         Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
@@ -150,8 +153,7 @@ fn finish(socket: &Socket) -> io::Result<()> {
         return Err(e);
     }
     // Mail dialogs are short lines that wait for each other.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(false)
+    socket.set_tcp_nodelay(true)
 }
 
 #[cfg(test)]

@@ -68,6 +68,18 @@ impl<'a> Attempt<'a> {
         })
     }
 
+    /// The outcome, when the attempt has succeeded and needs it no more.
+    pub(crate) fn take_outcome(&mut self) -> Outcome {
+        let level = self.policy.rules.level;
+        let peer = Peer {
+            name: String::new(),
+            name_from: self.policy.rules.name_from,
+            address: None,
+            port: None,
+        };
+        std::mem::replace(&mut self.outcome, Outcome::begin(None, level, peer))
+    }
+
     /// Attaches the outcome so far.
     pub(crate) fn fail(&mut self, e: Error) -> Error {
         e.with_outcome(self.outcome.clone())
@@ -75,7 +87,9 @@ impl<'a> Attempt<'a> {
 
     /// Plays the dialog from this stage and, unless it stays in clear, does the handshake.
     pub(crate) fn run(&mut self, fd: BorrowedFd<'_>, stage: Stage, pending: &[u8]) -> Result<Channel> {
-        self.note_peer(fd);
+        if self.outcome.peer.address.is_none() {
+            self.note_peer(fd);
+        }
         let mut transport = Transport::new(fd.as_raw_fd());
         if self.outcome.effective == Effective::None {
             return Ok(self.plain(transport, Because::NotAsked, pending.to_vec()));
@@ -144,18 +158,15 @@ impl<'a> Attempt<'a> {
             negotiation = negotiation.greeting_only();
         }
         let result = self.drive(fd, transport, &mut negotiation, pending);
-        let findings = negotiation.findings();
+        let account = negotiation.account();
         // The second connection of the redial rule does not get as far as the offer.
-        self.outcome.offered = findings.offered.or(self.outcome.offered);
-        self.outcome.suspicions.clone_from(&findings.suspicions);
-        self.outcome.transcript = negotiation.transcript().to_vec();
-        self.outcome.round_trips = negotiation.round_trips();
-        if let Some(why) = negotiation.why_plain() {
-            self.outcome.notes.push(why.to_owned());
-        }
-        self.heard = negotiation.heard().to_vec();
-        let because = result?;
-        Ok(because.map(|because| (because, negotiation.unread().to_vec())))
+        self.outcome.offered = account.findings.offered.or(self.outcome.offered);
+        self.outcome.suspicions = account.findings.suspicions;
+        self.outcome.transcript = account.transcript;
+        self.outcome.round_trips = account.round_trips;
+        self.outcome.notes.extend(account.why_plain);
+        self.heard = account.heard;
+        Ok(result?.map(|because| (because, account.unread)))
     }
 
     fn drive(
@@ -165,20 +176,18 @@ impl<'a> Attempt<'a> {
         negotiation: &mut Negotiation,
         pending: &[u8],
     ) -> Result<Option<Because>> {
+        let mut buffer = [0u8; 2048];
         negotiation.receive(pending)?;
         loop {
             match negotiation.want() {
-                Want::Read => {
-                    let mut buffer = [0u8; 4096];
-                    match transport.read(&mut buffer) {
-                        Ok(0) => return Err(negotiation.closed()),
-                        Ok(n) => negotiation.receive(buffer.get(..n).unwrap_or_default())?,
-                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                            self.wait(fd, transport, negotiation.awaits())?;
-                        }
-                        Err(e) => return Err(lost(negotiation.awaits(), &e)),
+                Want::Read => match transport.read(&mut buffer) {
+                    Ok(0) => return Err(negotiation.closed()),
+                    Ok(n) => negotiation.receive(buffer.get(..n).unwrap_or_default())?,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        self.wait(fd, transport, negotiation.awaits())?;
                     }
-                }
+                    Err(e) => return Err(lost(negotiation.awaits(), &e)),
+                },
                 Want::Write => {
                     self.look(transport, negotiation)?;
                     let output = negotiation.output().to_vec();
@@ -205,6 +214,7 @@ impl<'a> Attempt<'a> {
         match transport.peek() {
             Ok(Some(bytes)) if !bytes.is_empty() => {
                 let mut taken = vec![0u8; bytes.len()];
+                transport.read_at_once();
                 let n = transport
                     .read(&mut taken)
                     .map_err(|e| lost(negotiation.awaits(), &e))?;

@@ -32,6 +32,19 @@ pub enum Want {
     Plain(Because),
 }
 
+/// What there is to tell of a dialog.
+pub(crate) struct Account {
+    pub(crate) findings: Findings,
+    pub(crate) transcript: Vec<Line>,
+    pub(crate) round_trips: u32,
+    /// Why it goes on in clear, as a sentence.
+    pub(crate) why_plain: Option<String>,
+    /// All that the peer said, raw.
+    pub(crate) heard: Vec<u8>,
+    /// Bytes heard that no message of the dialog took: they are the caller's.
+    pub(crate) unread: Vec<u8>,
+}
+
 /// What the engine does after the pending output has been sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -195,26 +208,16 @@ impl Negotiation {
         &self.heard
     }
 
-    /// Why it goes on in clear, as a sentence.
-    pub(crate) fn why_plain(&self) -> Option<&str> {
-        self.no_upgrade.as_deref()
-    }
-
-    /// Bytes heard that no message of the dialog took: they are the caller's.
-    pub(crate) fn unread(&self) -> &[u8] {
-        &self.inbox
-    }
-
-    pub(crate) fn findings(&self) -> &Findings {
-        &self.findings
-    }
-
-    pub(crate) fn transcript(&self) -> &[Line] {
-        &self.transcript
-    }
-
-    pub(crate) fn round_trips(&self) -> u32 {
-        self.round_trips
+    /// What there is to tell, when it is over.
+    pub(crate) fn account(self) -> Account {
+        Account {
+            findings: self.findings,
+            transcript: self.transcript,
+            round_trips: self.round_trips,
+            why_plain: self.no_upgrade,
+            heard: self.heard,
+            unread: self.inbox,
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<()> {

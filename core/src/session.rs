@@ -127,7 +127,10 @@ impl Session<'static> {
             .and_then(|addresses| dial(&addresses, attempt.deadline, rules.interrupt_hook));
         attempt.outcome.milliseconds.connect = Some(millis(start.elapsed()));
         match dialled {
-            Ok((fd, _)) => Self::make(attempt, fd.into(), Stage::Greeting, &[]),
+            Ok((fd, address)) => {
+                attempt.outcome.peer.address = Some(address.ip().to_canonical());
+                Self::make(attempt, fd.into(), Stage::Greeting, &[])
+            }
             Err(e) => Err(attempt.fail(e)),
         }
     }
@@ -202,7 +205,7 @@ impl<'fd> Session<'fd> {
                     readers: AtomicUsize::new(0),
                     time_limit: Mutex::new(None),
                     process: process(),
-                    outcome: attempt.outcome.clone(),
+                    outcome: attempt.take_outcome(),
                     heard: std::mem::take(&mut attempt.heard),
                     policy: attempt.policy.clone(),
                 })

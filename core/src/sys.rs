@@ -4,7 +4,10 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use once_cell::sync::OnceCell;
 
 use crate::rules::InterruptHook;
 
@@ -178,9 +181,50 @@ pub(crate) fn shut_down(fd: RawFd) {
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
-/// The process id, to know a session that came through fork.
+/// The process id, to know a session that came through fork: asked for at every read and write, so
+/// it is remembered, in memory that the kernel wipes in the child of a fork.
 pub(crate) fn process() -> u32 {
-    std::process::id()
+    static REMEMBERED: OnceCell<Option<&'static AtomicU32>> = OnceCell::new();
+    let Some(remembered) = REMEMBERED.get_or_init(wiped_on_fork) else {
+        return std::process::id();
+    };
+    match remembered.load(Ordering::Relaxed) {
+        0 => {
+            let id = std::process::id();
+            remembered.store(id, Ordering::Relaxed);
+            id
+        }
+        id => id,
+    }
+}
+
+/// A number that is 0 at first and again in every child of a fork; `None` where the kernel has no
+/// MADV_WIPEONFORK (Linux before 4.14, other systems).
+fn wiped_on_fork() -> Option<&'static AtomicU32> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a new private page, of which nobody else knows and which is never unmapped; it is
+    // zeroed, aligned and larger than the number that is made of it.
+    unsafe {
+        let size = 4096;
+        let page = libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        );
+        if page == libc::MAP_FAILED {
+            return None;
+        }
+        if libc::madvise(page, size, libc::MADV_WIPEONFORK) != 0 {
+            libc::munmap(page, size);
+            return None;
+        }
+        Some(&*page.cast::<AtomicU32>())
+    }
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 #[cfg(test)]

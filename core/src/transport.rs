@@ -32,6 +32,8 @@ pub(crate) struct Transport {
     first: Vec<u8>,
     eof: bool,
     wrote: bool,
+    /// The next read would come too early: something was written, and nobody has waited since.
+    too_early: bool,
     flights: u32,
     moved: u64,
     failed: Option<i32>,
@@ -46,6 +48,7 @@ impl Transport {
             first: Vec::new(),
             eof: false,
             wrote: false,
+            too_early: true,
             flights: 0,
             moved: 0,
             failed: None,
@@ -61,6 +64,11 @@ impl Transport {
     /// The bytes that came where TLS was expected.
     pub(crate) fn clear_bytes(&self) -> Option<&[u8]> {
         (self.guard == Guard::Clear).then_some(&self.first)
+    }
+
+    /// The next read asks the kernel, whatever was written before.
+    pub(crate) fn read_at_once(&mut self) {
+        self.too_early = false;
     }
 
     /// Whether the peer closed its side.
@@ -158,6 +166,10 @@ impl Read for Transport {
         if self.guard == Guard::Clear {
             return Err(io::ErrorKind::InvalidData.into());
         }
+        if std::mem::take(&mut self.too_early) {
+            // The answer cannot be here yet, and asking for it is a system call: wait first.
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let n = match recv(self.fd, buffer, 0) {
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
@@ -182,6 +194,7 @@ impl Read for Transport {
 impl Write for Transport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.wrote = true;
+        self.too_early = true;
         let taken = if self.kept.is_empty() {
             match send(self.fd, bytes) {
                 Ok(n) => n,
@@ -267,6 +280,7 @@ mod tests {
                 let (ours, mut theirs) = UnixStream::pair().unwrap();
                 let mut transport = Transport::new(ours.as_raw_fd());
                 transport.expect_tls();
+                transport.read_at_once();
                 let mut result = Ok(0);
                 for part in bytes.chunks(chunk) {
                     theirs.write_all(part).unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::MutexGuard;
 use std::time::Duration;
 
-use super::{lock, Connection, Session};
+use super::{lock, Session};
 use crate::channel::Channel;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
@@ -125,12 +125,8 @@ impl Session<'_> {
         }
         let sent = self.say_goodbye();
         lock(&self.channel).discard_unread();
-        let fd = self.connection.as_fd();
         if self.readers.load(Ordering::SeqCst) > 0 {
-            shut_down(fd.as_raw_fd());
-        } else if let Connection::Owned(fd) = &self.connection {
-            // The peer has been told; it may already be gone.
-            let _ = socket2::SockRef::from(fd).shutdown(std::net::Shutdown::Write);
+            shut_down(self.connection.as_fd().as_raw_fd());
         }
         sent
     }
