@@ -45,6 +45,9 @@ impl Channel {
             Channel::Tls(stream) => match stream.ssl_write(bytes) {
                 Ok(n) => Ok(Some(n)),
                 Err(e) if e.code() == ErrorCode::WANT_READ => Ok(None),
+                Err(_) if stream.get_shutdown().contains(ShutdownState::SENT) => {
+                    Err(Error::invalid("nothing can be written after close_notify"))
+                }
                 Err(e) => Err(tls_error("write", stream.get_ref(), &e)),
             },
         }
@@ -128,10 +131,7 @@ fn tls_error(doing: &str, transport: &Transport, e: &openssl::ssl::Error) -> Err
         return broken(doing, &e);
     }
     if transport.eof() {
-        return Error::new(
-            Word::Closed,
-            "the peer closed the connection without close_notify: what came before may be cut short",
-        );
+        return Error::cut_short();
     }
     let Some(stack) = e.ssl_error() else {
         let why = e.io_error().map_or_else(|| e.to_string(), ToString::to_string);

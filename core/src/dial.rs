@@ -72,6 +72,7 @@ fn alternate_families(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 /// Connects to the first address that answers.
 pub(crate) fn dial(
     addresses: &[SocketAddr],
+    source: Option<SocketAddr>,
     deadline: Deadline,
     hook: Option<InterruptHook>,
 ) -> Result<(OwnedFd, SocketAddr)> {
@@ -80,7 +81,7 @@ pub(crate) fn dial(
     let mut last_error: Option<(SocketAddr, io::Error)> = None;
     loop {
         if let Some(address) = untried.next() {
-            match begin(*address) {
+            match begin(*address, source) {
                 Ok(socket) => attempts.push((socket, *address)),
                 Err(e) => {
                     last_error = Some((*address, e));
@@ -134,13 +135,16 @@ pub(crate) fn dial(
     }
 }
 
-fn begin(address: SocketAddr) -> io::Result<Socket> {
+fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> {
     // socket2 sets close-on-exec. It stays non-blocking: the transport never asks it to wait.
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking(),
         Some(Protocol::TCP),
     )?;
+    if let Some(source) = source {
+        socket.bind(&SockAddr::from(source))?;
+    }
     match socket.connect(&SockAddr::from(address)) {
         Ok(()) => Ok(socket),
         Err(e) if e.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
@@ -176,9 +180,9 @@ mod tests {
             .unwrap();
         deaf.listen(0).unwrap();
         let deaf_at = deaf.local_addr().unwrap().as_socket().unwrap();
-        let _queue: Vec<_> = (0..4).map(|_| begin(deaf_at)).collect();
+        let _queue: Vec<_> = (0..4).map(|_| begin(deaf_at, None)).collect();
         let start = Instant::now();
-        let (_, reached) = dial(&[deaf_at, good], soon(), None).unwrap();
+        let (_, reached) = dial(&[deaf_at, good], None, soon(), None).unwrap();
         assert_eq!(reached, good);
         assert!(start.elapsed() >= STAGGER);
     }
@@ -188,11 +192,23 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let good = listener.local_addr().unwrap();
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        assert_eq!(dial(&[closed, good], soon(), None).unwrap().1, good);
-        let e = dial(&[closed], soon(), None).unwrap_err();
+        assert_eq!(dial(&[closed, good], None, soon(), None).unwrap().1, good);
+        let e = dial(&[closed], None, soon(), None).unwrap_err();
         assert_eq!(e.word(), Word::Io);
         assert!(e.temporary());
         assert!(e.message().contains(&closed.to_string()), "{e}");
+    }
+
+    #[test]
+    fn from_an_address_of_ones_own() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let source: SocketAddr = "127.0.0.3:0".parse().unwrap();
+        let good = listener.local_addr().unwrap();
+        let other_family = "[::1]:9".parse().unwrap();
+        let _socket = dial(&[other_family, good], Some(source), soon(), None).unwrap();
+        assert_eq!(listener.accept().unwrap().1.ip(), source.ip());
+        let e = dial(&[other_family], Some(source), soon(), None).unwrap_err();
+        assert_eq!(e.word(), Word::Io);
     }
 
     #[test]

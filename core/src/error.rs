@@ -154,6 +154,7 @@ pub struct Error {
     message: String,
     temporary: bool,
     os_error: Option<i32>,
+    unclean_end: bool,
     outcome: Option<Box<Outcome>>,
 }
 
@@ -167,6 +168,7 @@ impl Error {
             message: message.into(),
             temporary: word.temporary(),
             os_error: None,
+            unclean_end: false,
             outcome: None,
         }
     }
@@ -198,6 +200,16 @@ impl Error {
         self
     }
 
+    /// The peer closed its side of a TLS session without close_notify.
+    pub(crate) fn cut_short() -> Self {
+        let message = "the peer closed the connection without close_notify: \
+                       what came before may be cut short";
+        Self {
+            unclean_end: true,
+            ..Self::new(Word::Closed, message)
+        }
+    }
+
     /// For the bindings: an error found on their side of the border, such as an argument that is
     /// NULL (`invalid`) or a panic (`bug`).
     pub fn at_border(word: Word, message: impl Into<String>) -> Self {
@@ -222,6 +234,12 @@ impl Error {
     /// The operating system's error number, where there was one.
     pub fn os_error(&self) -> Option<i32> {
         self.os_error
+    }
+
+    /// True for `closed` where a TLS session ended without close_notify, but without an alert or a
+    /// reset either: some protocols' own end tells whether anything is missing.
+    pub fn unclean_end(&self) -> bool {
+        self.unclean_end
     }
 
     /// What had happened by then; `None` if the call failed before anything was tried.

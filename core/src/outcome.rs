@@ -328,8 +328,8 @@ impl Outcome {
     }
 }
 
-/// The peer's bytes made safe for messages, JSON and terminals: control, bidirectional-override
-/// and non-UTF-8 bytes as `\xNN`, at most 512 bytes of them.
+/// The peer's bytes made safe for messages, JSON and terminals: control, invisible,
+/// reordering and non-UTF-8 bytes as `\xNN`, at most 512 bytes of them.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     const MAX: usize = 512;
     let (head, cut) = match bytes.get(..MAX) {
@@ -339,7 +339,7 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(head.len());
     for chunk in head.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() || is_bidi_control(c) {
+            if c.is_control() || misleads(c) {
                 let mut utf8 = [0; 4];
                 push_hex(&mut text, c.encode_utf8(&mut utf8).as_bytes());
             } else {
@@ -360,9 +360,12 @@ fn push_hex(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Characters that reorder what a terminal shows ("Trojan source").
-fn is_bidi_control(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Characters that reorder what a terminal shows ("Trojan source"), that nobody sees, or that some
+/// take for a line end.
+fn misleads(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Lower-case hex.
@@ -385,6 +388,10 @@ mod tests {
         assert_eq!(printable("Grüße".as_bytes()), "Grüße");
         assert_eq!(printable(b"a\x1b[31mb\0\xff"), "a\\x1b[31mb\\x00\\xff");
         assert_eq!(printable("\u{202e}x".as_bytes()), "\\xe2\\x80\\xaex");
+        assert_eq!(
+            printable("a\u{2028}b\u{200b}".as_bytes()),
+            "a\\xe2\\x80\\xa8b\\xe2\\x80\\x8b"
+        );
         assert_eq!(printable(&[b'a'; 600]).chars().count(), 513);
     }
 

@@ -1,7 +1,7 @@
 //! What must hold: the level and everything a caller may demand of a connection.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,7 @@ impl Policy {
                 names: Vec::new(),
                 sni: None,
                 address: None,
+                source_address: None,
                 name_from: NameFrom::Caller,
                 observer: None,
                 interrupt_hook: None,
@@ -233,6 +234,13 @@ impl Policy {
     #[must_use]
     pub fn address(mut self, address: IpAddr) -> Self {
         self.set().address = Some(address);
+        self
+    }
+
+    /// Dial from this local address; port 0 is any. Addresses of the other family are not tried.
+    #[must_use]
+    pub fn source_address(mut self, source: SocketAddr) -> Self {
+        self.set().source_address = Some(source);
         self
     }
 

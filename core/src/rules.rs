@@ -1,7 +1,7 @@
 //! What a policy demands, as data: all that the verdict and the TLS code see of it.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,7 @@ pub(crate) struct Rules {
     pub(crate) names: Vec<ServerName>,
     pub(crate) sni: Option<ServerName>,
     pub(crate) address: Option<IpAddr>,
+    pub(crate) source_address: Option<SocketAddr>,
     pub(crate) name_from: NameFrom,
     pub(crate) observer: Option<Observer>,
     pub(crate) interrupt_hook: Option<InterruptHook>,

@@ -123,8 +123,18 @@ impl Session<'static> {
         let start = Instant::now();
         attempt.outcome.peer.port = Some(port);
         let rules = &attempt.policy.rules;
-        let dialled = resolve(&attempt.host, rules.address, port)
-            .and_then(|addresses| dial(&addresses, attempt.deadline, rules.interrupt_hook));
+        let dialled = resolve(&attempt.host, rules.address, port).and_then(|addresses| {
+            // A signal during the look-up interrupted nothing of ours.
+            if let Some(hook) = rules.interrupt_hook {
+                hook().map_err(|e| Error::io("look up the host", &e))?;
+            }
+            dial(
+                &addresses,
+                rules.source_address,
+                attempt.deadline,
+                rules.interrupt_hook,
+            )
+        });
         attempt.outcome.milliseconds.connect = Some(millis(start.elapsed()));
         match dialled {
             Ok((fd, address)) => {

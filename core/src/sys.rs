@@ -11,6 +11,9 @@ use once_cell::sync::OnceCell;
 
 use crate::rules::InterruptHook;
 
+/// How long a wait goes on without asking the hook of a caller that has one.
+const HOOK_MS: libc::c_int = 1000;
+
 /// A point in time that a wait must not pass; `None` waits for ever.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline(Option<Instant>);
@@ -70,8 +73,14 @@ pub(crate) fn wait_any(
 fn poll(polled: &mut [libc::pollfd], deadline: Deadline, hook: Option<InterruptHook>) -> io::Result<()> {
     loop {
         let n = libc::nfds_t::try_from(polled.len()).unwrap_or(0);
+        let left = deadline.poll_ms();
+        // A signal that comes just before poll interrupts nothing: its hook is asked once a second.
+        let slice = match hook {
+            Some(_) if !(0..=HOOK_MS).contains(&left) => HOOK_MS,
+            _ => left,
+        };
         // SAFETY: the pointer and the length are those of one slice that outlives the call.
-        let ready = unsafe { libc::poll(polled.as_mut_ptr(), n, deadline.poll_ms()) };
+        let ready = unsafe { libc::poll(polled.as_mut_ptr(), n, slice) };
         if ready > 0 {
             return Ok(());
         }
@@ -80,12 +89,12 @@ fn poll(polled: &mut [libc::pollfd], deadline: Deadline, hook: Option<InterruptH
             if e.kind() != io::ErrorKind::Interrupted {
                 return Err(e);
             }
-            if let Some(hook) = hook {
-                hook()?;
-            }
         }
         if deadline.is_past() {
             return Err(io::ErrorKind::TimedOut.into());
+        }
+        if let Some(hook) = hook {
+            hook()?;
         }
     }
 }
