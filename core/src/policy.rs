@@ -259,8 +259,8 @@ impl Policy {
         self
     }
 
-    /// Call this when a signal interrupts a wait (EINTR), and where there is an
-    /// [observer](Self::observe) before each wait of the dialog, too; if it returns an error the wait
+    /// Call this when a signal interrupts a wait (EINTR), once a second of waiting, and where there is
+    /// an [observer](Self::observe) before each wait of the dialog; if it returns an error the wait
     /// ends with that error, else it goes on with the time left.
     #[must_use]
     pub fn on_interrupt(mut self, hook: InterruptHook) -> Self {
