@@ -141,10 +141,11 @@ bool starttls_policy_set_ca_path(starttls_policy *policy,
                                  starttls_error **error);
 
 /**
- * Read the system's CA certificates whole in `starttls_policy_ready`, for programs that chroot
- * afterwards and no longer find them file by file.
+ * Read the whole trust store in `starttls_policy_ready`, directories and the system's bundle included,
+ * for programs that chroot afterwards and no longer find them file by file.
  */
-bool starttls_policy_set_preload_ca(starttls_policy *policy, starttls_error **error);
+bool starttls_policy_set_preload_ca(starttls_policy *policy,
+                                    starttls_error **error);
 
 /**
  * Show this certificate (PEM, the leaf first, then its chain) and use this key (PEM) if the server
@@ -215,8 +216,9 @@ bool starttls_policy_set_name_from(starttls_policy *policy,
                                    starttls_error **error);
 
 /**
- * Reads all files and builds everything now: before `fork`, `chroot` or dropping privileges. Without
- * it the first connection does so. `invalid` if settings contradict each other or a file holds no
+ * Reads all files and builds everything now: before `fork` or dropping privileges, and, with
+ * `starttls_policy_set_preload_ca`, before `chroot`; without that, directories of CA certificates are
+ * looked up when they are needed. Without it the first connection does so. `invalid` if settings contradict each other or a file holds no
  * usable certificate or key.
  */
 bool starttls_policy_ready(const starttls_policy *policy,
@@ -290,12 +292,13 @@ bool starttls_read(starttls_session *session,
 bool starttls_write(starttls_session *session, const void *buf, size_t len, starttls_error **error);
 
 /**
- * Ends the session: sends the close_notify of TLS, and does not wait for the peer's. A thread that
- * waits in `starttls_read` is woken. The handle must still be freed. Closing twice is no error.
+ * Ends the session: sends the close_notify of TLS, and does not wait for the peer's; a peer that takes
+ * nothing is given 5 s. A thread that waits in `starttls_read` or `starttls_write` is woken. The handle must still be freed. Closing twice is no error.
  * Errors: `closed`, `io` or `timeout` where the peer cannot be told; the session has ended all the
  * same.
  */
-bool starttls_close(starttls_session *session, starttls_error **error);
+bool starttls_close(starttls_session *session,
+                    starttls_error **error);
 
 /**
  * What binds a login to this TLS session: `tls-exporter` (RFC 9266, 32 bytes) or

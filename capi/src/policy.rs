@@ -134,8 +134,8 @@ pub unsafe extern "C" fn starttls_policy_set_ca_path(
     guard!(error, set(policy, |p| p.ca_path(path(directory, "directory")?)))
 }
 
-/// Read the system's CA certificates whole in `starttls_policy_ready`, for programs that chroot
-/// afterwards and no longer find them file by file.
+/// Read the whole trust store in `starttls_policy_ready`, directories and the system's bundle included,
+/// for programs that chroot afterwards and no longer find them file by file.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_policy_set_preload_ca(
     policy: *mut starttls_policy,
@@ -276,8 +276,9 @@ pub unsafe extern "C" fn starttls_policy_set_name_from(
     )
 }
 
-/// Reads all files and builds everything now: before `fork`, `chroot` or dropping privileges. Without
-/// it the first connection does so. `invalid` if settings contradict each other or a file holds no
+/// Reads all files and builds everything now: before `fork` or dropping privileges, and, with
+/// `starttls_policy_set_preload_ca`, before `chroot`; without that, directories of CA certificates are
+/// looked up when they are needed. Without it the first connection does so. `invalid` if settings contradict each other or a file holds no
 /// usable certificate or key.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_policy_ready(

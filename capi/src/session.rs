@@ -136,8 +136,8 @@ pub unsafe extern "C" fn starttls_write(
     })
 }
 
-/// Ends the session: sends the close_notify of TLS, and does not wait for the peer's. A thread that
-/// waits in `starttls_read` is woken. The handle must still be freed. Closing twice is no error.
+/// Ends the session: sends the close_notify of TLS, and does not wait for the peer's; a peer that takes
+/// nothing is given 5 s. A thread that waits in `starttls_read` or `starttls_write` is woken. The handle must still be freed. Closing twice is no error.
 /// Errors: `closed`, `io` or `timeout` where the peer cannot be told; the session has ended all the
 /// same.
 #[no_mangle]

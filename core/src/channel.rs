@@ -26,15 +26,27 @@ impl Channel {
     pub(crate) fn try_read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
         match self {
             Channel::Plain(transport, unread) => plain_read(transport, unread, buffer),
-            Channel::Tls(stream) => match stream.ssl_read(buffer) {
-                Ok(n) => Ok(Some(n)),
-                Err(e) => match e.code() {
-                    ErrorCode::WANT_READ => Ok(None),
-                    ErrorCode::ZERO_RETURN => Ok(Some(0)),
-                    _ => Err(tls_error("read", stream.get_ref(), &e)),
-                },
-            },
+            Channel::Tls(stream) => {
+                stream.get_mut().refill();
+                match stream.ssl_read(buffer) {
+                    Ok(n) => Ok(Some(n)),
+                    Err(e) => match e.code() {
+                        ErrorCode::WANT_READ => Ok(None),
+                        ErrorCode::ZERO_RETURN => Ok(Some(0)),
+                        _ => Err(tls_error("read", stream.get_ref(), &e)),
+                    },
+                }
+            }
         }
+    }
+
+    /// Reads what came before the connection broke, if anything did.
+    pub(crate) fn read_what_is_left(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        match self {
+            Channel::Plain(transport, _) => transport.read_at_once(),
+            Channel::Tls(stream) => stream.get_mut().read_at_once(),
+        }
+        self.try_read(buffer).ok().flatten()
     }
 
     /// Writes some of it, perhaps into what is kept; `None` if OpenSSL must hear from the peer
@@ -126,6 +138,9 @@ fn plain_read(transport: &mut Transport, unread: &mut Vec<u8>, buffer: &mut [u8]
     }
 }
 
+/// Where the reasons begin that are alerts of the peer's (SSL_AD_REASON_OFFSET).
+const ALERTS: libc::c_int = 1000;
+
 fn tls_error(doing: &str, transport: &Transport, e: &openssl::ssl::Error) -> Error {
     if let Some(e) = transport.failure() {
         return broken(doing, &e);
@@ -140,11 +155,8 @@ fn tls_error(doing: &str, transport: &Transport, e: &openssl::ssl::Error) -> Err
     let why = crate::tls::reason(stack);
     // A fatal alert is the peer's way of breaking off: with TLS 1.3 it is how a server says, after
     // the handshake, that it wants another client certificate. All else is a broken record.
-    let word = if why.contains("alert") {
-        Word::Closed
-    } else {
-        Word::Malformed
-    };
+    let alert = stack.errors().iter().any(|e| e.reason_code() >= ALERTS);
+    let word = if alert { Word::Closed } else { Word::Malformed };
     Error::new(word, format!("{doing} over TLS: {why}"))
 }
 

@@ -63,6 +63,10 @@ pub(crate) trait Dialog: Send {
     fn unasked(&mut self, _message: &[u8]) -> std::result::Result<(), Refusal> {
         Ok(())
     }
+    /// Whether a message that was not asked for is the server's good-bye, which may come at any time.
+    fn is_goodbye(&self, _message: &[u8]) -> bool {
+        false
+    }
     /// What is being waited for: "the greeting", "the answer to STARTTLS".
     fn awaits(&self) -> &'static str;
 }

@@ -50,6 +50,10 @@ impl<'a> Attempt<'a> {
                 "level \"none\" on a protocol that is TLS from the first byte",
             ));
         }
+        if level.effective() != Effective::None {
+            // A CA file or key that cannot be used is told before anyone is spoken to.
+            policy.shared.context(&policy.rules)?;
+        }
         let peer = Peer {
             name: host.to_string(),
             name_from: policy.rules.name_from,
@@ -184,7 +188,10 @@ impl<'a> Attempt<'a> {
                     Ok(0) => return Err(negotiation.closed()),
                     Ok(n) => negotiation.receive(buffer.get(..n).unwrap_or_default())?,
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        self.wait(fd, transport, negotiation.awaits())?;
+                        // What the kernel has not taken yet goes out first.
+                        let awaits = negotiation.awaits();
+                        transport.push().map_err(|e| lost(awaits, &e))?;
+                        self.wait(fd, transport, awaits)?;
                     }
                     Err(e) => return Err(lost(negotiation.awaits(), &e)),
                 },
@@ -291,10 +298,15 @@ impl<'a> Attempt<'a> {
                 let verdict = judge_rules(&self.policy.rules, &self.outcome);
                 self.outcome.channel = None;
                 if let Err(shortfall) = verdict {
-                    return Err(Error::new(shortfall.word, shortfall.message));
+                    // Not the peer's fault, and not for ever.
+                    let trouble = tls::trust_trouble(stream.ssl());
+                    return Err(match trouble {
+                        Some(e) if shortfall.word == Word::Untrusted => e,
+                        _ => Error::new(shortfall.word, shortfall.message),
+                    });
                 }
             }
-            self.handshake_failed = matches!(e.word(), Word::Handshake | Word::Closed);
+            self.handshake_failed = e.word() == Word::Handshake;
             return Err(e);
         }
         self.outcome.channel = Some(outcome::Channel::Tls);
@@ -364,22 +376,28 @@ impl<'a> Attempt<'a> {
         }
         let hook = self.policy.rules.interrupt_hook;
         // A signal that came while an observer ran interrupts no wait of ours any more.
+        if self.deadline.is_past() {
+            // Or a peer that always has something to say would never be cut off.
+            return Err(self.too_late(awaits));
+        }
         let before = match (&self.policy.rules.observer, hook) {
             (Some(_), Some(hook)) => hook(),
             _ => Ok(()),
         };
         match before.and_then(|()| wait_any(&[(fd, events)], self.deadline, hook)) {
             Ok(_) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                let within = self.policy.rules.timeout.as_secs_f32();
-                let hint = self.hint(awaits);
-                Err(Error::new(
-                    Word::Timeout,
-                    format!("{awaits} did not come within {within} s{hint}"),
-                ))
-            }
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(self.too_late(awaits)),
             Err(e) => Err(Error::io(&format!("wait for {awaits}"), &e)),
         }
+    }
+
+    fn too_late(&self, awaits: &str) -> Error {
+        let within = self.policy.rules.timeout.as_secs_f32();
+        let hint = self.hint(awaits);
+        Error::new(
+            Word::Timeout,
+            format!("{awaits} did not come within {within} s{hint}"),
+        )
     }
 
     /// A server with TLS from the first byte waits for us as we wait for it.

@@ -23,7 +23,7 @@
 //! # Ok::<(), starttls::Error>(())
 //! ```
 //!
-//! No threads, no signals, no global mutable state: a policy made before `fork` serves the children
+//! No threads, no signal handlers, no settings that are global: a policy made before `fork` serves the children
 //! of a single-threaded parent; a session belongs to one process.
 
 mod channel;

@@ -64,12 +64,8 @@ impl ServerName {
                 return wrong("contains a character that no host name has");
             }
         }
-        // "127.1" and "0x7f.1" are addresses to getaddrinfo and names to nobody.
-        if ascii
-            .rsplit('.')
-            .next()
-            .is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
-        {
+        // "127.1" and "0x7f.0x1" are addresses to getaddrinfo and names to nobody.
+        if ascii.rsplit('.').next().is_some_and(is_number) {
             return wrong("ends in a number but is no IP address");
         }
         Ok(Self::Dns(ascii.into_owned()))
@@ -90,6 +86,14 @@ impl fmt::Display for ServerName {
             Self::Dns(name) => f.write_str(name),
             Self::Ip(ip) => ip.fmt(f),
         }
+    }
+}
+
+/// As inet_aton(3) reads numbers: decimal, octal or hexadecimal.
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x") {
+        Some(hex) => hex.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => label.bytes().all(|b| b.is_ascii_digit()),
     }
 }
 
@@ -163,6 +167,9 @@ mod tests {
         bad("[mail.example.test]", "brackets");
         bad("127.1", "number");
         bad("1.2.3.4.5", "number");
+        bad("0x7f000001", "number");
+        bad("127.0X1", "number");
+        good("a.0xyz", "a.0xyz");
         bad(&"ü".repeat(2000), "longer");
     }
 

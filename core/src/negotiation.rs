@@ -236,7 +236,7 @@ impl Negotiation {
                 self.inbox.extend_from_slice(bytes);
                 return Ok(());
             }
-            State::Writing if self.dialog.lock_step() => return Err(self.too_early(bytes)),
+            State::Writing if self.dialog.lock_step() => return self.too_early(bytes),
             State::Writing | State::Reading => self.inbox.extend_from_slice(bytes),
         }
         if looks_like_tls(&self.inbox) {
@@ -284,7 +284,8 @@ impl Negotiation {
             }
             Ok(Step::Say(answer)) => {
                 if self.dialog.lock_step() && !self.inbox.is_empty() {
-                    return Err(self.too_early(&self.inbox));
+                    let early = std::mem::take(&mut self.inbox);
+                    return self.too_early(&early);
                 }
                 self.say(answer);
                 Ok(())
@@ -372,11 +373,16 @@ impl Negotiation {
         )
     }
 
-    fn too_early(&self, bytes: &[u8]) -> Error {
-        Error::new(
+    /// A reply before its command; but a server may say good-bye whenever it likes.
+    fn too_early(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.dialog.is_goodbye(bytes) {
+            self.record(Speaker::S, bytes);
+            return self.refuse(Refusal::bye(bytes));
+        }
+        Err(Error::new(
             Word::Malformed,
             format!("the peer answers before it was asked: \"{}\"", printable(bytes)),
-        )
+        ))
     }
 
     fn too_long(&self, what: &str) -> Error {

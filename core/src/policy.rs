@@ -117,13 +117,20 @@ impl Policy {
                 directory.display()
             )));
         }
+        if directory.as_os_str().as_encoded_bytes().contains(&b':') {
+            // OpenSSL would take it for a list, and a part of it for a directory of its own.
+            return Err(Error::invalid(format!(
+                "CA path {} contains a colon; name one directory without",
+                directory.display()
+            )));
+        }
         self.set().ca_path = Some(directory.to_owned());
         self.unshare();
         Ok(self)
     }
 
-    /// Load the system's CA bundle whole in [`ready`](Policy::ready), for programs that chroot
-    /// afterwards and would no longer find the directory.
+    /// Load the whole trust store in [`ready`](Policy::ready), directories and the system's bundle
+    /// included, for programs that chroot afterwards and would no longer find them.
     #[must_use]
     pub fn preload_ca(mut self) -> Self {
         self.set().preload_ca = true;
@@ -268,8 +275,9 @@ impl Policy {
         self
     }
 
-    /// Reads all files and builds the `SSL_CTX` now: before `fork`, `chroot` or dropping
-    /// privileges. Without it the first connection does so.
+    /// Reads all files and builds the `SSL_CTX` now: before `fork` or dropping privileges. Without it
+    /// the first connection does so. Before `chroot` it wants [`preload_ca`](Policy::preload_ca), as
+    /// directories of CA certificates are else looked up when they are needed.
     ///
     /// # Errors
     /// `invalid` if the settings contradict each other or a file holds no usable certificate or key.

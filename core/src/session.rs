@@ -73,7 +73,8 @@ pub struct Session<'fd> {
     connection: Connection<'fd>,
     channel: Mutex<Channel>,
     closed: AtomicBool,
-    readers: AtomicUsize,
+    /// Threads that are reading or writing.
+    busy: AtomicUsize,
     time_limit: Mutex<Option<Duration>>,
     process: u32,
     outcome: Outcome,
@@ -212,7 +213,7 @@ impl<'fd> Session<'fd> {
                     connection,
                     channel: Mutex::new(channel),
                     closed: AtomicBool::new(false),
-                    readers: AtomicUsize::new(0),
+                    busy: AtomicUsize::new(0),
                     time_limit: Mutex::new(None),
                     process: process(),
                     outcome: attempt.take_outcome(),

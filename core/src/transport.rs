@@ -13,6 +13,11 @@ use crate::sys::{recv, send};
 /// What is kept of the bytes that the kernel did not take.
 const MAX_KEPT: usize = 64 * 1024;
 
+/// What OpenSSL may read in one call. It stays in SSL_read or SSL_connect for as long as a peer feeds
+/// it records that hold nothing for us (HelloRequest, KeyUpdate, tickets); deadlines, hooks and
+/// other threads must have their turn.
+const BUDGET: usize = 64 * 1024;
+
 /// What the first bytes from the server are allowed to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Guard {
@@ -32,6 +37,8 @@ pub(crate) struct Transport {
     first: Vec<u8>,
     eof: bool,
     wrote: bool,
+    /// How much more OpenSSL may read before it must come back to us.
+    budget: usize,
     /// The next read would come too early: something was written, and nobody has waited since.
     too_early: bool,
     flights: u32,
@@ -48,6 +55,7 @@ impl Transport {
             first: Vec::new(),
             eof: false,
             wrote: false,
+            budget: BUDGET,
             too_early: true,
             flights: 0,
             moved: 0,
@@ -64,6 +72,12 @@ impl Transport {
     /// The bytes that came where TLS was expected.
     pub(crate) fn clear_bytes(&self) -> Option<&[u8]> {
         (self.guard == Guard::Clear).then_some(&self.first)
+    }
+
+    /// A new call into OpenSSL begins.
+    pub(crate) fn refill(&mut self) {
+        self.budget = BUDGET;
+        self.failed = None;
     }
 
     /// The next read asks the kernel, whatever was written before.
@@ -170,6 +184,10 @@ impl Read for Transport {
             // The answer cannot be here yet, and asking for it is a system call: wait first.
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        if self.budget == 0 {
+            self.budget = BUDGET;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let n = match recv(self.fd, buffer, 0) {
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(e),
@@ -180,6 +198,7 @@ impl Read for Transport {
             return Ok(0);
         }
         self.count(n);
+        self.budget = self.budget.saturating_sub(n);
         if self.wrote {
             self.wrote = false;
             self.flights = self.flights.saturating_add(1);

@@ -2,14 +2,16 @@
 //! bundle is read once per process, so each case is played by a process of its own: this program,
 //! called again.
 
+use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::certs::{ca_file, cert_file, identity};
+use conformance::certs::{ca_file, cert_file, identity, key_file};
 use conformance::check::verdict;
 use conformance::peer::{acceptor, upgrades};
-use starttls::{Policy, Session};
+use starttls::{Policy, Session, Stage, Word};
 
 const PORT: &str = "STARTTLS_TEST_PORT";
 const SETTING: &str = "STARTTLS_TEST_SETTING";
@@ -75,6 +77,8 @@ fn directory_then_bundle_and_a_policys_own_instead() {
     let other = cert_file("other-ca");
     let bundle = ca.with_file_name("bundle-to-remove.pem");
     std::fs::copy(&ca, &bundle).unwrap();
+    let list = std::env::join_paths([&other_dir, &ca_dir]).unwrap();
+    let list = PathBuf::from(list);
     let own_file = format!("ca_file={}", other.display());
     let own_path = format!("ca_path={}", ca_dir.display());
     let preload = format!("preload, then remove={}", bundle.display());
@@ -90,6 +94,9 @@ fn directory_then_bundle_and_a_policys_own_instead() {
         // The policy's own replace the system's.
         (&ca_dir, &ca, &own_file, UNTRUSTED),
         (&other_dir, &other, &own_path, "tls"),
+        // A variable that is set replaces the defaults; the directory is a list.
+        (nowhere, &ca, "", "tls"),
+        (&list, nowhere, "", "tls"),
         // Read before chroot.
         (&other_dir, &bundle, &preload, "tls"),
     ] {
@@ -117,4 +124,43 @@ fn files_that_are_no_trust_store_are_told_when_named_or_read() {
     let empty = Policy::strict().ca_file("/dev/null").unwrap();
     let e = empty.ready().unwrap_err();
     assert!(e.message().contains("no certificate"), "{e}");
+}
+
+/// OpenSSL would ask for the passphrase: on the terminal, or of a daemon's standard input.
+#[test]
+fn an_encrypted_key_is_told_and_nobody_is_asked() {
+    let key = key_file("client").with_file_name("encrypted.key");
+    let pem = identity("client")
+        .key
+        .private_key_to_pem_pkcs8_passphrase(openssl::symm::Cipher::aes_128_cbc(), b"secret")
+        .unwrap();
+    std::fs::write(&key, pem).unwrap();
+    let policy = Policy::strict().client_cert(cert_file("client"), &key).unwrap();
+    let e = policy.ready().unwrap_err();
+    assert_eq!(e.word(), Word::Invalid);
+    assert!(e.message().contains("is encrypted"), "{e}");
+    let other = Policy::strict()
+        .client_cert(cert_file("client"), key_file("good"))
+        .unwrap();
+    assert_eq!(other.ready().unwrap_err().word(), Word::Invalid);
+}
+
+/// Our own mistake is told before the server hears of us, and costs no connection.
+#[test]
+fn a_file_that_cannot_be_used_is_told_before_anything_is_said() {
+    let junk = ca_file().with_file_name("junk.pem");
+    std::fs::write(
+        &junk,
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    let policy = Policy::strict().ca_file(&junk).unwrap();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let result = Session::upgrade("smtp", &ours, "mail.example.test", Stage::Ready, b"", &policy);
+    assert_eq!(verdict(&result), "error invalid permanent");
+    drop(result);
+    (&ours).write_all(b"QUIT").unwrap();
+    let mut heard = [0; 100];
+    assert_eq!(theirs.read(&mut heard).unwrap(), 4);
+    assert!(Policy::strict().ca_path("/tmp:/etc").is_err());
 }

@@ -14,7 +14,7 @@
 
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::outcome::printable;
-use crate::wire::line::{overwritten, trim_end, words};
+use crate::wire::line::{begins_with_word, overwritten, trim_end, words};
 use crate::wire::Framing;
 
 pub(super) fn sieve(ask: &Ask<'_>) -> Box<dyn Dialog> {
@@ -85,6 +85,10 @@ impl Dialog for Sieve {
             (true, b"BYE") => Err(Refusal::bye(message)),
             _ => Err(Refusal::malformed("what is no ManageSieve response", message)),
         }
+    }
+
+    fn is_goodbye(&self, message: &[u8]) -> bool {
+        begins_with_word(message, "BYE")
     }
 
     fn awaits(&self) -> &'static str {

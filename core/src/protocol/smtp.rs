@@ -120,6 +120,11 @@ impl Dialog for Smtp {
         }
     }
 
+    /// RFC 5321 §3.8.
+    fn is_goodbye(&self, message: &[u8]) -> bool {
+        Reply::read(message).is_ok_and(|reply| reply.code == 421)
+    }
+
     fn awaits(&self) -> &'static str {
         match (&self.state, self.hello) {
             (State::Greeting, _) => "the greeting",

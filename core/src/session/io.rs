@@ -14,6 +14,8 @@ use crate::sys::{process, shut_down, wait_any, Deadline};
 
 /// Bytes given to one SSL_write: one TLS record.
 const RECORD: usize = 16 * 1024;
+/// Bytes of TLS that count as progress in a read that gives the caller none: more than one record.
+const NOTHING_FOR_US: u64 = 64 * 1024;
 /// How long `close` waits for the kernel to take the close_notify.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -23,20 +25,28 @@ impl Session<'_> {
     /// # Errors
     /// `closed` where the peer's end came without close_notify: what was read may be cut short.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
-        let _reading = Reading::begin(&self.readers);
+        let _busy = Busy::begin(&self.busy);
         let mut wait = self.waiting()?;
+        let mut came = 0;
         loop {
-            let (result, events) = {
+            let events = {
                 let mut channel = self.open_channel()?;
-                wait.note(&channel);
-                let result = channel.try_read(buffer);
-                channel.push()?;
-                (result?, channel.events(libc::POLLIN))
+                // Records that hold nothing for the caller are progress only up to here.
+                if came <= NOTHING_FOR_US {
+                    came = wait.note(&channel);
+                } else if wait.deadline.is_past() {
+                    return Err(Error::io("read", &io::ErrorKind::TimedOut.into()));
+                }
+                if let Some(n) = channel.try_read(buffer)? {
+                    return Ok(n);
+                }
+                if let Err(e) = channel.push() {
+                    // The peer takes no more from us; what it has said is still the caller's.
+                    return channel.read_what_is_left(buffer).ok_or(e);
+                }
+                channel.events(libc::POLLIN)
             };
-            match result {
-                Some(n) => return Ok(n),
-                None => wait.wait(events)?,
-            }
+            wait.wait(events)?;
         }
     }
 
@@ -45,6 +55,7 @@ impl Session<'_> {
     /// # Errors
     /// `closed`, `io`, `timeout`; how much has reached the peer is then not known.
     pub fn write_all(&self, bytes: &[u8]) -> Result<()> {
+        let _busy = Busy::begin(&self.busy);
         let mut wait = self.waiting()?;
         let mut left = bytes;
         while !left.is_empty() {
@@ -62,6 +73,7 @@ impl Session<'_> {
     /// # Errors
     /// As [`write_all`](Session::write_all).
     pub fn write_some(&self, bytes: &[u8]) -> Result<usize> {
+        let _busy = Busy::begin(&self.busy);
         self.write_record(bytes, &mut self.waiting()?)
     }
 
@@ -70,6 +82,7 @@ impl Session<'_> {
     /// # Errors
     /// `closed`, `io`, `timeout`; after `timeout` it can be called again.
     pub fn flush(&self) -> Result<()> {
+        let _busy = Busy::begin(&self.busy);
         self.push_all(&mut self.waiting()?)
     }
 
@@ -113,8 +126,8 @@ impl Session<'_> {
 
     /// Ends the session: close_notify over TLS, and no more. It does not wait for the peer's.
     ///
-    /// A thread that waits in `read` is woken by `shutdown(2)`. The caller of `upgrade` closes its
-    /// own descriptor.
+    /// A thread that waits in `read` or a write is woken by `shutdown(2)`; a peer that takes nothing
+    /// is given 5 s for the close_notify. The caller of `upgrade` closes its own descriptor.
     ///
     /// # Errors
     /// If the close_notify cannot be sent; the session is closed all the same.
@@ -125,7 +138,7 @@ impl Session<'_> {
         }
         let sent = self.say_goodbye();
         lock(&self.channel).discard_unread();
-        if self.readers.load(Ordering::SeqCst) > 0 {
+        if self.busy.load(Ordering::SeqCst) > 0 {
             shut_down(self.connection.as_fd().as_raw_fd());
         }
         sent
@@ -191,6 +204,7 @@ impl Session<'_> {
             policy: &self.policy,
             time_limit,
             deadline: Deadline::after(time_limit),
+            first: None,
             moved: None,
         })
     }
@@ -202,15 +216,20 @@ struct Waiting<'a> {
     policy: &'a Policy,
     time_limit: Option<Duration>,
     deadline: Deadline,
+    first: Option<u64>,
     moved: Option<u64>,
 }
 
 impl Waiting<'_> {
-    fn note(&mut self, channel: &Channel) {
+    /// Bytes that moved since the last call give the wait its whole time again. How many have moved
+    /// since the first call.
+    fn note(&mut self, channel: &Channel) -> u64 {
         let moved = channel.transport().moved();
+        let first = *self.first.get_or_insert(moved);
         if self.moved.replace(moved) != Some(moved) {
             self.deadline = Deadline::after(self.time_limit);
         }
+        moved.saturating_sub(first)
     }
 
     fn wait(&self, events: libc::c_short) -> Result<()> {
@@ -221,17 +240,17 @@ impl Waiting<'_> {
     }
 }
 
-/// Counts a reader for as long as it lives.
-struct Reading<'a>(&'a AtomicUsize);
+/// Counts a thread that reads or writes for as long as it lives.
+struct Busy<'a>(&'a AtomicUsize);
 
-impl<'a> Reading<'a> {
-    fn begin(readers: &'a AtomicUsize) -> Self {
-        readers.fetch_add(1, Ordering::SeqCst);
-        Self(readers)
+impl<'a> Busy<'a> {
+    fn begin(busy: &'a AtomicUsize) -> Self {
+        busy.fetch_add(1, Ordering::SeqCst);
+        Self(busy)
     }
 }
 
-impl Drop for Reading<'_> {
+impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

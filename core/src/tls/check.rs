@@ -38,14 +38,18 @@ pub(crate) fn verify_peer(ssl: &SslRef, ctx: &mut X509StoreContextRef) -> Option
     let mut log = ffi::verify_logged(ctx);
     let mut root = root_of(ctx);
     if watch.trust_is_system && log.iter().any(|(code, _)| lacks_issuer(*code)) {
-        if let Some(bundle) = trust::system_bundle() {
-            let again = ffi::verify_with_store(ctx, bundle, |ctx| {
-                let log = ffi::verify_logged(ctx);
-                (log, root_of(ctx))
-            });
-            if let Some(again) = again {
-                (log, root) = again;
+        match trust::system_bundle() {
+            Ok(Some(bundle)) => {
+                let again = ffi::verify_with_store(ctx, bundle, |ctx| {
+                    let log = ffi::verify_logged(ctx);
+                    (log, root_of(ctx))
+                });
+                if let Some(again) = again {
+                    (log, root) = again;
+                }
             }
+            Ok(None) => {}
+            Err(e) => *watch.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(e),
         }
     }
     let leaf = ffi::leaf(ctx)?;

@@ -237,6 +237,13 @@ pub(crate) fn spki(cert: &X509Ref) -> Option<Vec<u8>> {
     }
 }
 
+/// The bytes that a session takes. Stands for i2d_SSL_SESSION.
+pub(crate) fn session_size(session: &SslSessionRef) -> usize {
+    // SAFETY: with NULL for the output OpenSSL only counts.
+    let size = unsafe { sys::i2d_SSL_SESSION(session.as_ptr(), ptr::null_mut()) };
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
 /// Offers a session for resumption. Stands for SSL_set_session.
 pub(crate) fn set_session(ssl: &mut openssl::ssl::Ssl, session: &SslSessionRef) -> Result<(), ErrorStack> {
     // SAFETY: sessions are kept per policy, beside the one SSL_CTX that made them.

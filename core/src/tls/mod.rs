@@ -4,17 +4,19 @@
 pub(crate) mod binding;
 pub(crate) mod check;
 pub(crate) mod ffi;
+mod pem;
 mod resume;
 mod trust;
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use once_cell::sync::OnceCell;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
-    Ssl, SslContext, SslFiletype, SslMethod, SslMode, SslOptions, SslRef, SslSession, SslSessionCacheMode,
-    SslVerifyMode, SslVersion,
+    Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef, SslSession,
+    SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
 
 use crate::error::{Error, Result, Word};
@@ -45,6 +47,8 @@ pub(crate) struct Watch {
     names: Vec<ServerName>,
     trust_is_system: bool,
     examined: Found,
+    /// Why the system's bundle could not be asked.
+    trouble: Mutex<Option<Error>>,
     slot: Slot,
 }
 
@@ -108,6 +112,7 @@ impl Shared {
                 names,
                 trust_is_system: context.trust_is_system,
                 examined: Mutex::new(None),
+                trouble: Mutex::new(None),
                 slot: Slot::new(key, Arc::clone(&self.sessions)),
             },
         );
@@ -145,18 +150,7 @@ impl Context {
         builder.set_verify(SslVerifyMode::PEER);
         ffi::verify_peer_ourselves(&mut builder);
         if let Some((cert, key)) = &rules.client_cert {
-            let wrong = |what: &str, file: &std::path::Path, e: &ErrorStack| {
-                Error::invalid(format!("{what} {}: {}", file.display(), reason(e)))
-            };
-            builder
-                .set_certificate_chain_file(cert)
-                .map_err(|e| wrong("client certificate", cert, &e))?;
-            builder
-                .set_private_key_file(key, SslFiletype::PEM)
-                .map_err(|e| wrong("client key", key, &e))?;
-            builder
-                .check_private_key()
-                .map_err(|e| wrong("client certificate and key do not belong together:", key, &e))?;
+            show_certificate(&mut builder, cert, key)?;
         }
         builder.set_session_cache_mode(SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL);
         ffi::hand_out_sessions(&mut builder);
@@ -165,6 +159,33 @@ impl Context {
             trust_is_system: trust.is_system,
         })
     }
+}
+
+fn show_certificate(builder: &mut SslContextBuilder, cert: &Path, key: &Path) -> Result<()> {
+    let wrong = |e: ErrorStack| {
+        Error::invalid(format!(
+            "client certificate {} and key {}: {}",
+            cert.display(),
+            key.display(),
+            reason(&e)
+        ))
+    };
+    let mut chain = pem::certificates(cert, "client certificate")?.into_iter();
+    let Some(leaf) = chain.next() else {
+        return Err(Error::invalid(format!(
+            "client certificate {}: holds no certificate in PEM",
+            cert.display()
+        )));
+    };
+    builder.set_certificate(&leaf).map_err(wrong)?;
+    for issuer in chain {
+        builder.add_extra_chain_cert(issuer).map_err(wrong)?;
+    }
+    let key = pem::key(key, "client key")?;
+    builder
+        .set_private_key(&key)
+        .and_then(|()| builder.check_private_key())
+        .map_err(wrong)
 }
 
 /// What goes into SNI.
@@ -193,6 +214,11 @@ fn new_session(ssl: &SslRef, session: SslSession) {
     if let Some(watch) = watch_index().and_then(|index| ssl.ex_data(index)) {
         watch.slot.put(session);
     }
+}
+
+/// Why a chain that is not trusted might be, once the system's trust store can be read again.
+pub(crate) fn trust_trouble(ssl: &SslRef) -> Option<Error> {
+    lock(&ssl.ex_data(watch_index()?)?.trouble).take()
 }
 
 /// The policy is met: the session, and tickets still to come, may be kept for resumption.

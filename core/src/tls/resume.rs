@@ -17,6 +17,8 @@ use crate::rules::Rules;
 const MAX_AGE: Duration = Duration::from_secs(3600);
 /// Tickets kept for one target: a server sends two, and both may be used at once.
 const PER_TARGET: usize = 4;
+/// Bytes of a session that is kept, the peer's chain and ticket with it; they are the peer's choice.
+const MAX_SIZE: usize = 16 * 1024;
 /// Targets kept; a daemon that talks to the whole world must not grow.
 const TARGETS: usize = 1024;
 
@@ -149,6 +151,9 @@ impl Slot {
     }
 
     fn keep(&self, session: SslSession, approved: &(Examined, Instant)) {
+        if super::ffi::session_size(&session) > MAX_SIZE {
+            return;
+        }
         let (examined, until) = approved;
         self.sessions.put(
             &self.key,

@@ -5,6 +5,8 @@
 //! it, and only once per process. `set_default_verify_paths` reads the bundle every time: it is
 //! not called.
 
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use once_cell::sync::OnceCell;
@@ -13,7 +15,7 @@ use openssl::x509::store::{X509Lookup, X509Store, X509StoreBuilder};
 use openssl::x509::X509;
 
 use super::ffi;
-use crate::error::{Error, Result, Word};
+use crate::error::{Error, Result};
 use crate::rules::Rules;
 
 /// A store to verify against, and whether the system's bundle may be asked when it has no issuer.
@@ -26,38 +28,49 @@ impl Trust {
     /// The store that the rules ask for.
     pub(crate) fn load(rules: &Rules) -> Result<Self> {
         let mut builder = X509StoreBuilder::new().map_err(super::bug)?;
-        let own = rules.ca_file.is_some() || rules.ca_path.is_some();
+        let is_system = rules.ca_file.is_none() && rules.ca_path.is_none();
         if let Some(file) = &rules.ca_file {
-            for cert in certificates(file)? {
-                builder.add_cert(cert).map_err(super::bug)?;
-            }
+            add_all(&mut builder, certificates(file)?)?;
         }
-        if let Some(directory) = &rules.ca_path {
-            add_directory(&mut builder, directory)?;
-        }
-        if !own {
-            if let Some(directory) = system_directory() {
-                add_directory(&mut builder, &directory)?;
-            }
+        let directories = match &rules.ca_path {
+            Some(directory) => vec![directory.clone()],
+            None if is_system => system_directories()?,
+            None => Vec::new(),
+        };
+        for directory in &directories {
             if rules.preload_ca {
-                system_bundle();
+                for file in hash_links(directory)? {
+                    add_all(&mut builder, certificates(&file)?)?;
+                }
+            } else {
+                add_directory(&mut builder, directory)?;
             }
+        }
+        if is_system && rules.preload_ca {
+            system_bundle()?;
         }
         Ok(Self {
             store: builder.build(),
-            is_system: !own,
+            is_system,
         })
     }
 }
 
+fn add_all(builder: &mut X509StoreBuilder, certs: Vec<X509>) -> Result<()> {
+    for cert in certs {
+        builder.add_cert(cert).map_err(super::bug)?;
+    }
+    Ok(())
+}
+
 /// Certificates of a PEM file, all of them.
 fn certificates(file: &Path) -> Result<Vec<X509>> {
-    let wrong = |why: String| Error::invalid(format!("CA file {}: {why}", file.display()));
-    let pem = std::fs::read(file).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-    let certs =
-        X509::stack_from_pem(&pem).map_err(|e| wrong(format!("is not PEM: {}", super::reason(&e))))?;
+    let certs = super::pem::certificates(file, "CA file")?;
     if certs.is_empty() {
-        return Err(wrong("holds no certificate in PEM".to_owned()));
+        return Err(Error::invalid(format!(
+            "CA file {}: holds no certificate in PEM",
+            file.display()
+        )));
     }
     Ok(certs)
 }
@@ -75,32 +88,48 @@ fn add_directory(builder: &mut X509StoreBuilder, directory: &Path) -> Result<()>
         .map_err(super::bug)
 }
 
-/// A variable that the environment may set, unless the process runs with raised privileges.
-fn env_path(name: &str) -> Option<PathBuf> {
-    std::env::var_os(name)
-        .filter(|v| !v.is_empty() && !ffi::set_id())
-        .map(PathBuf::from)
+/// A variable of the environment, unless the process runs with raised privileges. One that is set
+/// replaces the defaults, also where it names nothing: who restricts trust must not get more.
+fn env(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|_| !ffi::set_id())
 }
 
-/// The first directory that has hash links.
-fn system_directory() -> Option<PathBuf> {
+/// $SSL_CERT_DIR, a list; else the first known directory that has hash links.
+fn system_directories() -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    if let Some(list) = env("SSL_CERT_DIR") {
+        for directory in std::env::split_paths(&list) {
+            if !hash_links(&directory)?.is_empty() {
+                found.push(directory);
+            }
+        }
+        return Ok(found);
+    }
     let (default, _) = ffi::default_places();
-    env_path("SSL_CERT_DIR")
-        .into_iter()
-        .chain([
-            PathBuf::from(default),
-            PathBuf::from("/etc/ssl/certs"),
-            PathBuf::from("/etc/pki/tls/certs"),
-        ])
-        .find(|d| has_hash_links(d))
+    for directory in [&default, "/etc/ssl/certs", "/etc/pki/tls/certs"] {
+        let directory = PathBuf::from(directory);
+        if !hash_links(&directory)?.is_empty() {
+            return Ok(vec![directory]);
+        }
+    }
+    Ok(found)
 }
 
-fn has_hash_links(directory: &Path) -> bool {
-    std::fs::read_dir(directory).is_ok_and(|entries| {
-        entries
+/// The files of a directory that have a hash for their name; none where there is no directory.
+///
+/// # Errors
+/// `io` where it cannot be read for now, such as for want of descriptors: not the same as none.
+fn hash_links(directory: &Path) -> Result<Vec<PathBuf>> {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    match std::fs::read_dir(directory) {
+        Ok(entries) => Ok(entries
             .flatten()
-            .any(|e| e.file_name().to_str().is_some_and(is_hash_link))
-    })
+            .filter(|e| e.file_name().to_str().is_some_and(is_hash_link))
+            .map(|e| e.path())
+            .collect()),
+        Err(e) if matches!(e.kind(), NotFound | NotADirectory | PermissionDenied) => Ok(Vec::new()),
+        Err(e) => Err(Error::io(&format!("read {}", directory.display()), &e)),
+    }
 }
 
 /// `1a2b3c4d.0`: eight hex digits, a dot, a number.
@@ -114,29 +143,32 @@ fn is_hash_link(name: &str) -> bool {
 }
 
 /// The system's bundle, read once per process; `None` where there is none.
-pub(crate) fn system_bundle() -> Option<&'static X509Store> {
+///
+/// # Errors
+/// What is wrong with it, or why it cannot be read for now; the next call tries again.
+pub(crate) fn system_bundle() -> Result<Option<&'static X509Store>> {
     static BUNDLE: OnceCell<Option<X509Store>> = OnceCell::new();
-    BUNDLE.get_or_init(|| read_bundle().ok()).as_ref()
+    BUNDLE.get_or_try_init(read_bundle).map(Option::as_ref)
 }
 
-fn read_bundle() -> Result<X509Store> {
+fn read_bundle() -> Result<Option<X509Store>> {
     let (_, default) = ffi::default_places();
-    let file = env_path("SSL_CERT_FILE")
-        .into_iter()
-        .chain([
+    let places = match env("SSL_CERT_FILE") {
+        Some(file) => vec![PathBuf::from(file)],
+        None => vec![
             PathBuf::from(default),
             PathBuf::from("/etc/ssl/certs/ca-certificates.crt"),
             PathBuf::from("/etc/pki/tls/certs/ca-bundle.crt"),
             PathBuf::from("/etc/ssl/ca-bundle.pem"),
             PathBuf::from("/etc/ssl/cert.pem"),
-        ])
-        .find(|f| f.is_file())
-        .ok_or_else(|| Error::new(Word::Untrusted, "this system has no CA bundle"))?;
+        ],
+    };
+    let Some(file) = places.into_iter().find(|f| f.is_file()) else {
+        return Ok(None);
+    };
     let mut builder = X509StoreBuilder::new().map_err(super::bug)?;
-    for cert in certificates(&file)? {
-        builder.add_cert(cert).map_err(super::bug)?;
-    }
-    Ok(builder.build())
+    add_all(&mut builder, certificates(&file)?)?;
+    Ok(Some(builder.build()))
 }
 
 #[cfg(test)]
