@@ -21,7 +21,7 @@ LOCKED := $(if $(CI),--locked)
 EXAMPLES := $(patsubst capi/examples/%.c,target/examples/%,$(wildcard capi/examples/*.c))
 PYTHON_SOURCES = $(shell find Cargo.toml core python \( -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name '*.toml' \))
 
-.PHONY: all build examples python test check demo lint bench header install uninstall clean help FORCE
+.PHONY: all build examples python test check demo lint audit bench header install uninstall clean help FORCE
 .DELETE_ON_ERROR:
 
 all: build
@@ -90,12 +90,15 @@ lint: python ## formats, warnings and types
 	$(call component,fmt,$(CARGO) fmt --all --check)
 	$(call component,clippy,PYO3_PYTHON=$(CURDIR)/$(PYTHON) $(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings)
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(LOCKED) --no-deps --quiet
-	if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; fi
+	if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; fi
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	MYPYPATH=python $(PYTHON) -m mypy --strict -p starttls
 	MYPYPATH=tests/servers $(PYTHON) -m mypy --strict tests/servers/*.py
 	$(PYTHON) -m mypy.stubtest --ignore-missing-stub starttls._core
+
+audit: ## ask the RustSec database about the dependencies (needs cargo-deny and the network)
+	$(CARGO) deny check advisories
 
 bench: build python ## measure against a hand-written OpenSSL client and what people use today
 	sh tests/bench/run

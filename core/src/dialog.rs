@@ -2,7 +2,8 @@
 //! answers with [`Step`]s or a [`Refusal`]. The engine that plays it is in `negotiation.rs`.
 
 use crate::error::{Error, Result, Word};
-use crate::outcome::{printable, Because};
+use crate::outcome::Because;
+use crate::text::printable;
 use crate::wire::line::trim_end;
 use crate::wire::Framing;
 

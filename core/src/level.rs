@@ -70,7 +70,7 @@ impl Level {
         let words: Vec<&str> = Self::ALL.iter().map(|l| l.as_str()).collect();
         Err(Error::invalid(format!(
             "no level is called \"{}\"; it is one of: {}",
-            crate::outcome::printable(word.as_bytes()),
+            crate::text::printable(word.as_bytes()),
             words.join(" ")
         )))
     }
@@ -110,7 +110,7 @@ impl MinTls {
             "1.3" => Ok(Self::Tls13),
             _ => Err(Error::invalid(format!(
                 "\"{}\" is no TLS version; it is one of: 1.0 1.1 1.2 1.3",
-                crate::outcome::printable(word.as_bytes())
+                crate::text::printable(word.as_bytes())
             ))),
         }
     }

@@ -40,6 +40,7 @@ pub mod protocol;
 mod rules;
 mod session;
 mod sys;
+mod text;
 mod tls;
 mod transport;
 mod verdict;

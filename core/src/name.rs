@@ -26,7 +26,7 @@ impl ServerName {
         let wrong = |why: &str| {
             Err(Error::invalid(format!(
                 "host name \"{}\" {why}",
-                crate::outcome::printable(host.as_bytes())
+                crate::text::printable(host.as_bytes())
             )))
         };
         if bare.is_some() {
@@ -110,7 +110,7 @@ pub(crate) fn client_name(name: &str) -> Result<String> {
     } else {
         Err(Error::invalid(format!(
             "client name \"{}\" must be a host name in A-labels or an address literal such as [192.0.2.1]",
-            crate::outcome::printable(name.as_bytes())
+            crate::text::printable(name.as_bytes())
         )))
     }
 }

@@ -9,10 +9,11 @@
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::error::{Error, Result, Word};
 use crate::level::Level;
-use crate::outcome::{printable, Because, Effective, Line, Speaker};
+use crate::outcome::{Because, Effective, Line, Speaker};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
 use crate::rules::Observer;
+use crate::text::printable;
 use crate::wire::line::trim_end;
 use crate::wire::{looks_like_tls, Cursor, Uncut};
 

@@ -186,7 +186,7 @@ impl Policy {
         let wrong = || {
             Error::invalid(format!(
                 "fingerprint \"{}\" is not a SHA-256 in hex (64 digits)",
-                crate::outcome::printable(sha256.as_bytes())
+                crate::text::printable(sha256.as_bytes())
             ))
         };
         if digits.len() != 64 {

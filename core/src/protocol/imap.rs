@@ -11,7 +11,7 @@
 //! NO or BAD is never OK. PREAUTH rules STARTTLS out, so whoever forges it strips TLS.
 
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::outcome::printable;
+use crate::text::printable;
 use crate::wire::line::{overwritten, trim_end, words};
 use crate::wire::Framing;
 

@@ -129,7 +129,7 @@ pub fn find(word: &str) -> Result<Service> {
         let known: Vec<&str> = words().map(Service::word).collect();
         Error::invalid(format!(
             "no protocol is called \"{}\"; it is one of: {}",
-            crate::outcome::printable(word.as_bytes()),
+            crate::text::printable(word.as_bytes()),
             known.join(" ")
         ))
     })

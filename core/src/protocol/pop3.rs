@@ -10,7 +10,7 @@
 //! RFC 2595 §4 (STLS), RFC 1939 (POP3), RFC 2449 (CAPA).
 
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::outcome::printable;
+use crate::text::printable;
 use crate::wire::line::{begins_with_word, overwritten, trim_end, words};
 use crate::wire::Framing;
 

@@ -13,7 +13,7 @@
 //! capabilities again.
 
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::outcome::printable;
+use crate::text::printable;
 use crate::wire::line::{begins_with_word, overwritten, trim_end, words};
 use crate::wire::Framing;
 

@@ -14,7 +14,7 @@
 //! RFC 3207 (STARTTLS), RFC 5321 §3.2, §4.2 (EHLO, replies), RFC 2033 (LMTP).
 
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::outcome::printable;
+use crate::text::printable;
 use crate::wire::line::{begins_with_word, overwritten, words};
 use crate::wire::reply::Reply;
 use crate::wire::Framing;

@@ -3,7 +3,7 @@
 use openssl::ssl::SslRef;
 
 use crate::error::{Error, Result, Word};
-use crate::outcome::printable;
+use crate::text::printable;
 
 /// `tls-exporter` (RFC 9266) or `tls-server-end-point` (RFC 5929).
 pub(crate) fn channel_binding(ssl: &SslRef, kind: &str) -> Result<Vec<u8>> {

@@ -15,8 +15,9 @@ use openssl::x509::{X509NameRef, X509Ref, X509StoreContextRef};
 use super::{ffi, trust};
 use crate::level::Level;
 use crate::name::ServerName;
-use crate::outcome::{hex, printable, Certificate, Check, CheckKind, Identity, ProvenBy};
+use crate::outcome::{Certificate, Check, CheckKind, Identity, ProvenBy};
 use crate::rules::Rules;
+use crate::text::{hex, printable};
 use crate::verdict::judge_peer;
 
 /// What was found out about the peer: complete once `checks` holds what the level needs.

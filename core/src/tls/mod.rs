@@ -244,7 +244,7 @@ pub(crate) fn describe(ssl: &SslRef) -> Tls {
         cipher: name.to_owned(),
         group: ffi::group(ssl),
         resumed: ssl.session_reused(),
-        alpn: ssl.selected_alpn_protocol().map(crate::outcome::printable),
+        alpn: ssl.selected_alpn_protocol().map(crate::text::printable),
         version,
     }
 }
