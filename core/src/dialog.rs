@@ -4,7 +4,7 @@
 use crate::error::{Error, Result, Word};
 use crate::outcome::Because;
 use crate::text::printable;
-use crate::wire::line::trim_end;
+use crate::wire::line::{overwritten, trim_end};
 use crate::wire::Framing;
 
 /// Where the caller stands when it hands the connection over.
@@ -105,6 +105,15 @@ impl Findings {
         if self.suspicions.len() < 16 {
             self.suspicions.push(sign.into());
         }
+    }
+
+    /// Looks at one capability: whether it is the upgrade's. What is left of one that a box has
+    /// overwritten is a sign.
+    pub(crate) fn capability(&mut self, word: &[u8], upgrade: &str) -> bool {
+        if overwritten(word) {
+            self.suspect(format!("capability overwritten: {}", printable(word)));
+        }
+        word.eq_ignore_ascii_case(upgrade.as_bytes())
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use conformance::certs::identity;
 use conformance::check::{policy, verdict};
-use conformance::peer::{accept, acceptor, pop3_go_ahead, Peer};
+use conformance::peer::{accept, acceptor, drain, pop3_go_ahead, Peer};
 use foreign_types::ForeignTypeRef;
 use starttls::{Session, Stage, Word};
 
@@ -136,4 +136,23 @@ fn close_wakes_a_writer_that_waits() {
     drop(session);
     drop(done);
     server.finish();
+}
+
+/// A client that only writes leaves the server's TLS 1.3 tickets unread: closing must not reset the
+/// connection under its last bytes.
+#[test]
+fn what_was_written_before_close_arrives() {
+    // More than the peer's buffer holds: the rest is still ours to send when we close.
+    const ALL: usize = 16 << 20;
+    let server = Peer::start(|listener| {
+        let mut stream = accept(listener).unwrap();
+        pop3_go_ahead(&mut stream).unwrap();
+        let tls = acceptor(identity("good")).build();
+        drain(tls.accept(stream).unwrap()).len()
+    });
+    let session = Session::connect("pop3", HOST, server.port, &policy("verify")).unwrap();
+    session.write_all(&vec![1; ALL]).unwrap();
+    session.close().unwrap();
+    drop(session);
+    assert_eq!(server.finish(), ALL);
 }

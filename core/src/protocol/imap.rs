@@ -11,8 +11,7 @@
 //! NO or BAD is never OK. PREAUTH rules STARTTLS out, so whoever forges it strips TLS.
 
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::text::printable;
-use crate::wire::line::{overwritten, trim_end, words};
+use crate::wire::line::{trim_end, words};
 use crate::wire::Framing;
 
 pub(super) fn imap(ask: &Ask<'_>) -> Box<dyn Dialog> {
@@ -67,11 +66,10 @@ impl Imap {
 
     fn say(&mut self, state: State) -> Step {
         self.state = state;
-        let command = match state {
-            State::StartTls => "STARTTLS",
-            _ => "CAPABILITY",
-        };
-        Step::line(&format!("{} {command}", self.tag()))
+        Step::line(match state {
+            State::StartTls => "a1 STARTTLS",
+            State::Greeting | State::Capability => "a0 CAPABILITY",
+        })
     }
 
     /// After the greeting or the answer to CAPABILITY.
@@ -99,27 +97,17 @@ impl Imap {
     }
 }
 
-/// Capabilities stand in `* CAPABILITY …` or in a response code `[CAPABILITY …]`.
+/// Capabilities stand in `* CAPABILITY …` or in a response code `* OK [CAPABILITY …] text`.
 fn note_capabilities(message: &[u8], findings: &mut Findings) {
-    let line = trim_end(message);
+    let line = message.split(|b| *b == b']').next().unwrap_or_default();
     let mut words = line
-        .split(|b| b.is_ascii_whitespace() || *b == b'[' || *b == b']')
+        .split(|b| b.is_ascii_whitespace() || *b == b'[')
         .filter(|w| !w.is_empty());
-    if !words
-        .by_ref()
-        .take(3)
-        .any(|w| w.eq_ignore_ascii_case(b"CAPABILITY"))
-    {
-        return;
+    let is_list = |w: &[u8]| w.eq_ignore_ascii_case(b"CAPABILITY");
+    if words.by_ref().take(3).any(is_list) {
+        let offered = words.fold(false, |offered, w| findings.capability(w, "STARTTLS") || offered);
+        findings.offered = Some(offered);
     }
-    let mut offered = false;
-    for word in words {
-        offered |= word.eq_ignore_ascii_case(b"STARTTLS");
-        if overwritten(word) {
-            findings.suspect(format!("capability overwritten: {}", printable(word)));
-        }
-    }
-    findings.offered = Some(offered);
 }
 
 impl Dialog for Imap {

@@ -10,8 +10,7 @@
 //! RFC 2595 §4 (STLS), RFC 1939 (POP3), RFC 2449 (CAPA).
 
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::text::printable;
-use crate::wire::line::{begins_with_word, overwritten, trim_end, words};
+use crate::wire::line::{begins_with_word, trim_end, words};
 use crate::wire::Framing;
 
 pub(super) fn pop3(ask: &Ask<'_>) -> Box<dyn Dialog> {
@@ -50,10 +49,7 @@ impl Pop3 {
             let Some(word) = words(line).next() else {
                 return Err(Refusal::malformed("an empty line among its capabilities", line));
             };
-            offered |= word.eq_ignore_ascii_case(b"STLS");
-            if overwritten(word) {
-                findings.suspect(format!("capability overwritten: {}", printable(word)));
-            }
+            offered |= findings.capability(word, "STLS");
         }
         findings.offered = Some(offered);
         if offered {

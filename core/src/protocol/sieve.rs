@@ -13,8 +13,7 @@
 //! capabilities again.
 
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::text::printable;
-use crate::wire::line::{begins_with_word, overwritten, trim_end, words};
+use crate::wire::line::{begins_with_word, trim_end, words};
 use crate::wire::Framing;
 
 pub(super) fn sieve(ask: &Ask<'_>) -> Box<dyn Dialog> {
@@ -42,10 +41,7 @@ impl Sieve {
     fn capability(&mut self, line: &[u8], findings: &mut Findings) {
         let quoted = words(line).next().unwrap_or_default();
         let name: Vec<u8> = quoted.iter().copied().filter(|b| *b != b'"').collect();
-        self.offered |= name.eq_ignore_ascii_case(b"STARTTLS");
-        if overwritten(&name) {
-            findings.suspect(format!("capability overwritten: {}", printable(&name)));
-        }
+        self.offered |= findings.capability(&name, "STARTTLS");
     }
 }
 

@@ -14,8 +14,7 @@
 //! RFC 3207 (STARTTLS), RFC 5321 §3.2, §4.2 (EHLO, replies), RFC 2033 (LMTP).
 
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::text::printable;
-use crate::wire::line::{begins_with_word, overwritten, words};
+use crate::wire::line::words;
 use crate::wire::reply::Reply;
 use crate::wire::Framing;
 
@@ -59,14 +58,11 @@ impl Smtp {
     }
 
     fn extensions(&mut self, reply: &Reply<'_>, findings: &mut Findings) -> Result<Step, Refusal> {
-        // The first line is the server's name.
-        let extensions = reply.lines.iter().skip(1);
         let mut offered = false;
-        for extension in extensions {
-            offered |= begins_with_word(extension, "STARTTLS");
-            if let Some(word) = words(extension).next().filter(|w| overwritten(w)) {
-                findings.suspect(format!("capability overwritten: {}", printable(word)));
-            }
+        // The first line is the server's name.
+        for extension in reply.lines.iter().skip(1) {
+            let keyword = words(extension).next().unwrap_or_default();
+            offered |= findings.capability(keyword, "STARTTLS");
         }
         findings.offered = Some(offered);
         self.ask_or_stop(offered)
