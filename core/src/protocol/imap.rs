@@ -105,7 +105,10 @@ fn note_capabilities(message: &[u8], findings: &mut Findings) {
         .filter(|w| !w.is_empty());
     let is_list = |w: &[u8]| w.eq_ignore_ascii_case(b"CAPABILITY");
     if words.by_ref().take(3).any(is_list) {
-        let offered = words.fold(false, |offered, w| findings.capability(w, "STARTTLS") || offered);
+        let mut offered = false;
+        for word in words {
+            offered |= findings.capability(word, "STARTTLS");
+        }
         findings.offered = Some(offered);
     }
 }
