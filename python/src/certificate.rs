@@ -4,10 +4,11 @@ use openssl::asn1::Asn1TimeRef;
 use openssl::error::ErrorStack;
 use openssl::x509::{X509NameRef, X509};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 /// Subject, issuer, serial number, validity and subjectAltName; what the standard library fills in
-/// beyond that (OCSP, caIssuers, crlDistributionPoints) is left out.
+/// beyond that (OCSP, caIssuers, crlDistributionPoints) is left out, and so are the alternative names
+/// that are neither DNS, email, URI, address nor directory name.
 pub(crate) fn as_dict<'py>(py: Python<'py>, der: &[u8]) -> PyResult<Bound<'py, PyDict>> {
     let wrong = |e: ErrorStack| pyo3::exceptions::PyValueError::new_err(e.to_string());
     let certificate = X509::from_der(der).map_err(wrong)?;
@@ -23,16 +24,19 @@ pub(crate) fn as_dict<'py>(py: Python<'py>, der: &[u8]) -> PyResult<Bound<'py, P
     dict.set_item("serialNumber", &**serial)?;
     dict.set_item("notBefore", time(certificate.not_before()))?;
     dict.set_item("notAfter", time(certificate.not_after()))?;
+    let text = |s: &str| PyString::new(py, s).into_any();
     let mut names = Vec::new();
     for alternative in certificate.subject_alt_names().into_iter().flatten() {
         if let Some(dns) = alternative.dnsname() {
-            names.push(("DNS", dns.to_owned()));
+            names.push(("DNS", text(dns)));
         } else if let Some(email) = alternative.email() {
-            names.push(("email", email.to_owned()));
+            names.push(("email", text(email)));
         } else if let Some(uri) = alternative.uri() {
-            names.push(("URI", uri.to_owned()));
-        } else if let Some(address) = alternative.ipaddress().and_then(address) {
-            names.push(("IP Address", address));
+            names.push(("URI", text(uri)));
+        } else if let Some(octets) = alternative.ipaddress() {
+            names.push(("IP Address", text(&address(octets))));
+        } else if let Some(directory) = alternative.directory_name() {
+            names.push(("DirName", name(py, directory)?.into_any()));
         }
     }
     if !names.is_empty() {
@@ -60,10 +64,14 @@ fn time(time: &Asn1TimeRef) -> String {
     time.to_string()
 }
 
-fn address(octets: &[u8]) -> Option<String> {
+/// As OpenSSL prints it, which for IPv6 is in full and in capitals.
+fn address(octets: &[u8]) -> String {
     if let Ok(v4) = <[u8; 4]>::try_from(octets) {
-        return Some(std::net::Ipv4Addr::from(v4).to_string());
+        return std::net::Ipv4Addr::from(v4).to_string();
     }
-    let v6 = <[u8; 16]>::try_from(octets).ok()?;
-    Some(std::net::Ipv6Addr::from(v6).to_string())
+    let Ok(v6) = <[u8; 16]>::try_from(octets) else {
+        return "<invalid>".to_owned();
+    };
+    let groups = std::net::Ipv6Addr::from(v6).segments();
+    groups.map(|group| format!("{group:X}")).join(":")
 }

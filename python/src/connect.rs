@@ -1,7 +1,6 @@
-//! The functions that make a session: `connect`, `upgrade`, and `adopt` for the classes that own
-//! their socket.
+//! The functions that make a session: `connect`, `upgrade`, and `adopt` for `Context`, which owns
+//! its socket.
 
-use std::borrow::Cow;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use starttls::Stage;
 
+use crate::buffer::readable;
 use crate::error::{exception, invalid, wait};
 use crate::io::Io;
 use crate::policy::{core_of, observed, seconds_of};
@@ -65,12 +65,15 @@ pub(crate) fn upgrade(
     sock: &Bound<'_, PyAny>,
     host: &str,
     stage: Option<&str>,
-    pending: Option<Cow<'_, [u8]>>,
+    pending: Option<&Bound<'_, PyAny>>,
     policy: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Session> {
     let policy = resolve_policy(py, policy, None)?;
     let stage = Stage::from_word(stage.unwrap_or("greeting")).map_err(|e| exception(py, &e))?;
-    let pending: &[u8] = pending.as_deref().unwrap_or_default();
+    let pending = match pending {
+        Some(bytes) => readable(bytes, |bytes| Ok(bytes.to_vec()))?,
+        None => Vec::new(),
+    };
     refuse_tls(sock)?;
     let timeout = timeout_of(sock)?;
     let fd = sock.call_method0("fileno")?.extract()?;
@@ -79,7 +82,7 @@ pub(crate) fn upgrade(
     let fd = Io::duplicate(fd).map_err(|e| invalid(py, &format!("the socket cannot be used: {e}")))?;
     let made = wait(py, || {
         Io::borrowing(fd, |fd| {
-            starttls::Session::upgrade(protocol, fd, host, stage, pending, &policy)
+            starttls::Session::upgrade(protocol, fd, host, stage, &pending, &policy)
         })
     })?;
     let io = made.map_err(|e| exception(py, &e))?;
@@ -89,14 +92,13 @@ pub(crate) fn upgrade(
 /// Detaches a socket, owns its descriptor from then on, and makes of it a session; on failure it is
 /// closed, as ``ssl`` does.
 ///
-/// protocol None: the caller has had the go-ahead of a protocol that it does not name, only the
-/// handshake is done; else the protocol's dialog from its greeting on. ragged_eofs: an end without
-/// close_notify reads as an end, as ``ssl`` has it. timeout: seconds for the negotiation.
+/// The caller has had the go-ahead of a protocol that it does not name: only the handshake is done.
+/// ragged_eofs: an end without close_notify reads as an end, as ``ssl`` has it. timeout: seconds for
+/// the handshake.
 #[pyfunction]
-#[pyo3(signature = (protocol, sock, host, policy, *, timeout=None, ragged_eofs=false))]
+#[pyo3(signature = (sock, host, policy, *, timeout=None, ragged_eofs=false))]
 pub(crate) fn adopt(
     py: Python<'_>,
-    protocol: Option<&str>,
     sock: &Bound<'_, PyAny>,
     host: &str,
     policy: &Bound<'_, PyAny>,
@@ -112,10 +114,7 @@ pub(crate) fn adopt(
     }
     // SAFETY: detach gave the descriptor up; from here on nobody else closes it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let made = wait(py, || match protocol {
-        Some(protocol) => starttls::Session::upgrade(protocol, fd, host, Stage::Greeting, &[], &policy),
-        None => starttls::Session::handshake(fd, host, &policy),
-    })?;
+    let made = wait(py, || starttls::Session::handshake(fd, host, &policy))?;
     let core = made.map_err(|e| exception(py, &e))?;
     Ok(Session::new(Io::owned(core), None, timeout, ragged_eofs))
 }

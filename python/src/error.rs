@@ -3,9 +3,8 @@
 use std::cell::RefCell;
 use std::io;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 
 thread_local! {
     /// What a signal handler or an observer raised while this thread waited.
@@ -34,7 +33,7 @@ pub(crate) fn check_signals() -> io::Result<()> {
 }
 
 /// Does this without the GIL. An exception raised meanwhile (by a signal handler, an observer) goes
-/// before the core's own error.
+/// before the core's own error; so does that of a signal which came too late to interrupt anything.
 pub(crate) fn wait<T, F>(py: Python<'_>, work: F) -> PyResult<starttls::Result<T>>
 where
     T: Send,
@@ -42,9 +41,11 @@ where
 {
     let result = py.detach(work);
     match RAISED.take() {
-        Some(error) => Err(error),
-        None => Ok(result),
+        Some(error) => return Err(error),
+        None if result.is_err() => py.check_signals()?,
+        None => {}
     }
+    Ok(result)
 }
 
 /// The exception for an error of the core.
@@ -60,18 +61,18 @@ pub(crate) fn closed(py: Python<'_>) -> PyErr {
 }
 
 fn make(py: Python<'_>, e: &starttls::Error, os_error: Option<i32>) -> PyErr {
-    static MAKE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let call = || -> PyResult<PyErr> {
-        let make = MAKE.get_or_try_init(py, || {
-            py.import("starttls.errors")?.getattr("make").map(Bound::unbind)
-        })?;
+        // Looked up each time: every interpreter of the process has classes of its own.
+        let make = py.import("starttls.errors")?.getattr("make")?;
         let outcome = e.outcome().map(starttls::Outcome::to_json);
-        let error =
-            make.bind(py)
-                .call1((e.word().as_str(), e.message(), e.temporary(), outcome, os_error))?;
+        let error = make.call1((e.word().as_str(), e.message(), e.temporary(), outcome, os_error))?;
         Ok(PyErr::from_value(error))
     };
     call().unwrap_or_else(|broken| {
+        if !broken.is_instance_of::<PyException>(py) {
+            // Nothing is broken: a signal handler has raised KeyboardInterrupt meanwhile.
+            return broken;
+        }
         let error = PyRuntimeError::new_err(e.to_string());
         error.set_cause(py, Some(broken));
         error

@@ -1,6 +1,6 @@
 //! `starttls.Policy`: keyword arguments to the core's policy, and one policy per level word.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use starttls::{Level, MinTls, NameFrom};
 
-use crate::error::{check_signals, exception, invalid, raise_later, unsupported};
+use crate::error::{check_signals, exception, invalid, raise_later, unsupported, wait};
 
 /// What a policy's `SSL_CTX` is made of: policies derived from one share it as long as this is the
 /// same.
@@ -32,6 +32,7 @@ struct Own {
     names: Vec<String>,
     sni: Option<String>,
     address: Option<IpAddr>,
+    source_address: Option<SocketAddr>,
     name_from: Option<String>,
 }
 
@@ -100,7 +101,20 @@ impl Policy {
     /// ``fork`` or dropping privileges. Raises ``invalid`` if a file holds nothing usable.
     fn ready(&self, py: Python<'_>) -> PyResult<()> {
         let policy = &self.core;
-        crate::error::wait(py, || policy.ready())?.map_err(|e| exception(py, &e))
+        wait(py, || policy.ready())?.map_err(|e| exception(py, &e))
+    }
+
+    /// For ``starttls.stdlib``: a policy that dials from this address, as ``192.0.2.1:0`` or
+    /// ``[2001:db8::1]:0``.
+    fn _with_source_address(&self, py: Python<'_>, address: &str) -> PyResult<Self> {
+        let source = address
+            .parse()
+            .map_err(|_| invalid(py, "source_address: not an IP address and a port"))?;
+        let own = Own {
+            source_address: Some(source),
+            ..self.own.clone()
+        };
+        Self::changed(py, Some(&self.root), self.shared.clone(), own, None)
     }
 
     /// The level's word.
@@ -122,10 +136,10 @@ impl Policy {
     }
 
     fn __repr__(&self) -> String {
-        let mut text = format!("starttls.Policy('{}'", self.level());
+        let mut repr = format!("starttls.Policy('{}'", self.level());
         let mut add = |name: &str, value: Option<String>| {
             if let Some(value) = value {
-                text.push_str(&format!(", {name}={value}"));
+                repr.push_str(&format!(", {name}={value}"));
             }
         };
         let path = |p: &Option<PathBuf>| p.as_ref().map(|p| format!("'{}'", p.display()));
@@ -135,8 +149,16 @@ impl Policy {
         add("client_cert", path(&cert));
         add("min_tls", self.shared.min_tls.as_ref().map(|v| format!("'{v}'")));
         add("timeout", self.own.timeout.map(|t| t.to_string()));
-        text.push(')');
-        text
+        let text = |s: &Option<String>| s.as_ref().map(|s| format!("'{s}'"));
+        let list = |items: &Vec<String>| (!items.is_empty()).then(|| format!("['{}']", items.join("', '")));
+        add("fingerprints", list(&self.own.fingerprints));
+        add("client_name", text(&self.own.client_name));
+        add("names", list(&self.own.names));
+        add("sni", text(&self.own.sni));
+        add("address", self.own.address.map(|a| format!("'{a}'")));
+        add("name_from", text(&self.own.name_from));
+        repr.push(')');
+        repr
     }
 }
 
@@ -150,11 +172,12 @@ impl Policy {
     ) -> PyResult<Self> {
         let mut same_root = root;
         for (key, value) in changes.into_iter().flatten() {
-            let key = key.cast::<PyString>()?.to_string();
-            if shared.set(py, &key, &value)? {
+            // Not by `to_string`, which would run signal handlers and swallow what they raise.
+            let key = key.cast::<PyString>()?.to_str()?;
+            if shared.set(py, key, &value)? {
                 same_root = None;
-            } else if !own.set(py, &key, &value)? {
-                not_in_this_version(py, &key, &value)?;
+            } else if !own.set(py, key, &value)? {
+                not_in_this_version(py, key, &value)?;
             }
         }
         let build = || -> starttls::Result<(starttls::Policy, starttls::Policy)> {
@@ -165,7 +188,8 @@ impl Policy {
             let core = own.apply(root.derive())?;
             Ok((root, core))
         };
-        let (root, core) = build().map_err(|e| exception(py, &e))?;
+        // Files are read here.
+        let (root, core) = wait(py, build)?.map_err(|e| exception(py, &e))?;
         Ok(Self {
             root,
             core,
@@ -227,8 +251,8 @@ impl Own {
             "address" if value.is_none() => self.address = None,
             "address" => {
                 // A string, or an object of the module ipaddress.
-                let text = value.str()?.to_string();
-                let address = text.parse().map_err(|_| {
+                let text = value.str()?;
+                let address = text.to_str()?.parse().map_err(|_| {
                     invalid(
                         py,
                         "address: not an IP address; a name to check goes into host or names",
@@ -260,6 +284,9 @@ impl Own {
         }
         if let Some(address) = self.address {
             policy = policy.address(address);
+        }
+        if let Some(source) = self.source_address {
+            policy = policy.source_address(source);
         }
         if let Some(word) = &self.name_from {
             let source = NameFrom::from_word(word).ok_or_else(|| {
@@ -357,7 +384,7 @@ pub(crate) fn core_of(argument: &Bound<'_, PyAny>) -> PyResult<starttls::Policy>
             "policy: a starttls.Policy or a level word such as 'strict'",
         ));
     };
-    let level = read_level(argument.py(), &word.to_string())?;
+    let level = read_level(argument.py(), word.to_str()?)?;
     Ok(of_level(level))
 }
 

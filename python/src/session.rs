@@ -4,6 +4,7 @@
 //! know (`sendfile`) would write in clear beside the TLS.
 
 mod methods;
+mod turn;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use starttls::Word;
 
+use self::turn::Turn;
 use crate::error::{closed, exception, wait};
 use crate::io::Io;
 
@@ -22,7 +24,7 @@ const EAGAIN: i32 = 11;
 /// A connection over TLS or, where the policy allows it, in clear: ``outcome`` says which and why.
 ///
 /// Made by ``starttls.connect``, ``starttls.upgrade`` and ``Context.wrap_socket``. Behaves as a
-/// socket. One thread may read while another writes. After ``fork`` the child may only close it,
+/// socket. One thread may read while others write, each in its turn. After ``fork`` the child may only close it,
 /// and that sends nothing. An end of the peer's without close_notify raises ``closed``: what came
 /// before may be cut short. Time-outs (``settimeout``) count from the last byte moved.
 #[pyclass(frozen, weakref, module = "starttls", name = "Session")]
@@ -30,12 +32,14 @@ pub(crate) struct Session {
     /// None once it is closed.
     io: Mutex<Option<Arc<Io>>>,
     /// The caller's own socket, for a session made by `upgrade`.
-    sock: Option<Py<PyAny>>,
+    sock: Mutex<Option<Py<PyAny>>>,
     timeout: Mutex<Option<Duration>>,
     /// Bytes that a reader gets before what the peer says.
     ahead: Mutex<Vec<u8>>,
     /// What OpenSSL has taken of a `send` that could not wait for the kernel to take it.
     owed: AtomicUsize,
+    /// Held from there until it is settled.
+    turn: Turn,
     ragged_eofs: AtomicBool,
     /// Files made by `makefile` that are still open, and whether `close` waits for them.
     files: AtomicUsize,
@@ -50,10 +54,11 @@ impl Session {
         io.core.set_timeout(timeout);
         Self {
             io: Mutex::new(Some(Arc::new(io))),
-            sock,
+            sock: Mutex::new(sock),
             timeout: Mutex::new(timeout),
             ahead: Mutex::default(),
             owed: AtomicUsize::new(0),
+            turn: Turn::default(),
             ragged_eofs: AtomicBool::new(ragged_eofs),
             files: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
@@ -79,7 +84,7 @@ impl Session {
         let io = self.io(py)?;
         match wait(py, || io.core.read(buffer))? {
             Ok(n) => Ok(n),
-            Err(e) if e.word() == Word::Closed && self.ragged_eofs.load(Ordering::Relaxed) => Ok(0),
+            Err(e) if e.unclean_end() && self.ragged_eofs.load(Ordering::Relaxed) => Ok(0),
             Err(e) => Err(self.failed(py, &io, &e, "Read")),
         }
     }
@@ -113,12 +118,46 @@ impl Session {
         make().unwrap_or_else(|e| e)
     }
 
+    /// Does this without the GIL as the only writer.
+    fn write<T: Send>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&Io) -> starttls::Result<T> + Send,
+    ) -> PyResult<T> {
+        let io = self.io(py)?;
+        let done = wait(py, || {
+            let _turn = self.turn.take(self.waits())?;
+            work(&io)
+        })?;
+        done.map_err(|e| self.failed(py, &io, &e, "Write"))
+    }
+
     /// Waits until the kernel has what an earlier `send` gave to OpenSSL; how much that was.
-    fn settle(&self, py: Python<'_>, io: &Io) -> PyResult<usize> {
+    fn settle(&self, io: &Io) -> starttls::Result<usize> {
         if self.owed.load(Ordering::SeqCst) > 0 {
-            wait(py, || io.core.flush())?.map_err(|e| self.failed(py, io, &e, "Write"))?;
+            io.core.flush()?;
         }
         Ok(self.owed.swap(0, Ordering::SeqCst))
+    }
+
+    /// Does this with a socket of Python's for the connection: the caller's own or a passing one.
+    fn with_socket<'py>(
+        &self,
+        py: Python<'py>,
+        work: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let io = self.io(py)?;
+        if let Some(sock) = self.callers_socket(py) {
+            return work(&sock);
+        }
+        let passing = io.plain_socket(py)?;
+        let result = work(&passing);
+        passing.call_method0("close")?;
+        result
+    }
+
+    fn callers_socket<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        lock(&self.sock).as_ref().map(|sock| sock.bind(py).clone())
     }
 
     /// From here on the session is closed.

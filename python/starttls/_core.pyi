@@ -1,10 +1,11 @@
 """The compiled half of `starttls`; use the package, not this module."""
 
+import builtins
 from collections.abc import Callable, Iterable
 from io import BufferedReader, BufferedRWPair, BufferedWriter, TextIOWrapper
 from ipaddress import IPv4Address, IPv6Address
 from os import PathLike
-from socket import socket
+from socket import AddressFamily, SocketKind, socket
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TypeAlias, TypedDict, Unpack, final, overload
 
@@ -99,6 +100,12 @@ class Policy:
         Before `fork` or dropping privileges. Raises `invalid` if a file holds nothing usable.
         """
 
+    def _with_source_address(self, address: str) -> Policy:
+        """For `starttls.stdlib`: a policy that dials from this address.
+
+        As `192.0.2.1:0` or `[2001:db8::1]:0`.
+        """
+
     @property
     def level(self) -> str:
         """The level's word."""
@@ -116,9 +123,9 @@ class Session:
     """A connection over TLS or, where the policy allows it, in clear: `outcome` says which and why.
 
     Made by `starttls.connect`, `starttls.upgrade` and `Context.wrap_socket`. Behaves as a socket.
-    One thread may read while another writes. After `fork` the child may only close it, and that
-    sends nothing. An end of the peer's without close_notify raises `closed`: what came before may be
-    cut short. Time-outs (`settimeout`) count from the last byte moved.
+    One thread may read while others write, each in its turn. After `fork` the child may only close it,
+    and that sends nothing. An end of the peer's without close_notify raises `closed`: what came before
+    may be cut short. Time-outs (`settimeout`) count from the last byte moved.
     """
 
     @property
@@ -131,8 +138,8 @@ class Session:
         `b""` means that the peer closed properly. flags must be 0.
         """
 
-    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:
-        """Reads into a writable buffer, at most nbytes (0: as many as fit); how many came."""
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int | None = 0, flags: int = 0) -> int:
+        """Reads into a writable buffer, at most nbytes (0 or None: as many as fit); how many came."""
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """Writes the beginning of data, 16 KiB at most, and says how many bytes.
@@ -195,8 +202,29 @@ class Session:
     def gettimeout(self) -> float | None:
         """What `settimeout` set, in seconds."""
 
-    def setblocking(self, flag: bool) -> None:
+    def setblocking(self, flag: object) -> None:
         """`setblocking(True)` is `settimeout(None)`, `setblocking(False)` is `settimeout(0)`."""
+
+    def getblocking(self) -> bool:
+        """False at time-out 0."""
+
+    def setsockopt(self, *args: Any) -> None:
+        """As `socket.setsockopt`."""
+
+    def getsockopt(self, *args: Any) -> Any:
+        """As `socket.getsockopt`."""
+
+    @property
+    def family(self) -> AddressFamily:
+        """`socket.AF_INET` and the like."""
+
+    @property
+    def type(self) -> SocketKind:
+        """`socket.SOCK_STREAM`."""
+
+    @property
+    def proto(self) -> int:
+        """The number of the protocol within the family."""
 
     def fileno(self) -> int:
         """The descriptor to wait on, -1 once closed. See `pending` before waiting for it.
@@ -223,8 +251,8 @@ class Session:
         """Ends TLS by close_notify, waits for the peer's, and gives the plain socket back.
 
         It is the one given to `upgrade`, else a new one. The session is closed then. Raises `invalid`
-        on a session in clear or if the peer still sent data, `closed` if it does not answer with
-        close_notify.
+        on a session in clear or if the peer still sent data, which `recv` then gives, `closed` if it
+        does not answer with close_notify.
         """
 
     def close(self) -> None:
@@ -246,11 +274,14 @@ class Session:
     @overload
     def getpeercert(self, binary_form: Literal[False] = False) -> dict[str, Any] | None: ...
     @overload
-    def getpeercert(self, binary_form: Literal[True]) -> bytes | None:
+    def getpeercert(self, binary_form: Literal[True]) -> bytes | None: ...
+    @overload
+    def getpeercert(self, binary_form: object) -> dict[str, Any] | bytes | None:
         """The peer's certificate; None in clear.
 
-        DER if binary_form, else a dict as `ssl` gives it (without its OCSP and CRL entries), which
-        is empty where nothing proved who the peer is.
+        DER if binary_form, else a dict as `ssl` gives it (without its OCSP and CRL entries, and of the
+        alternative names without othername and Registered ID), which is empty where nothing proved
+        who the peer is.
         """
 
     def get_channel_binding(self, cb_type: str = "tls-exporter") -> bytes:
@@ -267,7 +298,7 @@ class Session:
 
     def __enter__(self) -> Self: ...
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+        self, kind: builtins.type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
     def _as_stream(self, first: bytes) -> None:
         """For the standard library's classes, whose protocols delimit their messages themselves.
@@ -307,7 +338,7 @@ def upgrade(
     sock: _Socket,
     host: str,
     stage: str = "greeting",
-    pending: bytes | bytearray = b"",
+    pending: ReadableBuffer = b"",
     policy: str | Policy = "strict",
 ) -> Session:
     """Makes a connection that you have already opened what the policy demands.
@@ -324,7 +355,6 @@ def upgrade(
     """
 
 def adopt(
-    protocol: str | None,
     sock: socket,
     host: str,
     policy: str | Policy,
@@ -334,10 +364,9 @@ def adopt(
 ) -> Session:
     """Detaches a socket, owns its descriptor from then on, and makes of it a session.
 
-    On failure the connection is closed, as `ssl` does. protocol None: the caller has had the go-ahead
-    of a protocol that it does not name, only the handshake is done; else the protocol's dialog from
-    its greeting on. ragged_eofs: an end without close_notify reads as an end, as `ssl` has it.
-    timeout: seconds for the negotiation.
+    On failure the connection is closed, as `ssl` does. The caller has had the go-ahead of a protocol
+    that it does not name: only the handshake is done. ragged_eofs: an end without close_notify reads
+    as an end, as `ssl` has it. timeout: seconds for the handshake.
     """
 
 def policy_of(argument: str | Policy) -> Policy:

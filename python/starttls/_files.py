@@ -38,6 +38,11 @@ class SessionIO(io.RawIOBase):
         return self._open().fileno()
 
     @property
+    def mode(self) -> str:
+        """``rb``, ``wb`` or ``rwb``."""
+        return "r" * self._reading + "w" * self._writing + "b"
+
+    @property
     def name(self) -> int:
         """The descriptor, -1 once closed."""
         return -1 if self._session is None else self._session.fileno()

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from os import devnull
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -83,7 +84,9 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--level", choices=LEVELS, help="what must hold (default: strict)")
     check.add_argument("--ca-file", metavar="F", help="trust these certificates (PEM) and no others")
-    check.add_argument("--name", metavar="HOST", help="the name to check when TARGET is only where to dial")
+    check.add_argument(
+        "--name", metavar="HOST", help="the name to check; TARGET is then only where to dial, its first address"
+    )
     check.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds a target (default: 30)")
     check.add_argument(
         "--fingerprint",
@@ -108,22 +111,36 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
+    # Closed by whoever started this: nobody wants to see anything.
+    sys.stdout = sys.stdout or open(devnull, "w")
+    sys.stderr = sys.stderr or open(devnull, "w")
     # Peers' text and ours go to terminals and files of any encoding.
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    arguments = parser().parse_args(argv)
     try:
-        status: int = arguments.run(arguments)
-        sys.stdout.flush()
+        try:
+            arguments = parser().parse_args(argv)
+            status: int = arguments.run(arguments)
+        finally:
+            # Also after --help: what cannot be written must be known while we can still say so.
+            sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter must not complain at its end.
-        with suppress(OSError):
-            sys.stdout.close()
+        # Whoever read our output has seen enough.
+        _give_up_output()
         return 141
+    except OSError as e:
+        _give_up_output()
+        return _usage(str(e))
+
+
+def _give_up_output() -> None:
+    """So that the interpreter does not complain at its end of what could not be written."""
+    with suppress(OSError):
+        sys.stdout.close()
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -203,7 +220,7 @@ def _address(host: str) -> str:
         return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
     except socket.gaierror as e:
         permanent = e.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
-        raise errors.LookupFailedError("lookup-failed", f"look up {host}: {e.strerror}", not permanent) from None
+        raise errors.make("lookup-failed", f"look up {host}: {e.strerror}", not permanent, None, None) from None
     except UnicodeError:
         raise errors.InvalidError("invalid", f"{host!r} is no host name") from None
 
@@ -230,5 +247,6 @@ def _protocols(arguments: argparse.Namespace) -> int:
 
 
 def _usage(message: str) -> int:
-    print(f"starttls: {message}", file=sys.stderr)
+    with suppress(OSError):
+        print(f"starttls: {message}", file=sys.stderr)
     return USAGE

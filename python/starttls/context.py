@@ -2,16 +2,23 @@
 
 import socket
 import ssl
+from typing import TYPE_CHECKING
 
 from starttls import _core, errors
 from starttls._core import Policy, Session
+
+if TYPE_CHECKING:
+    # What the standard library's annotations ask for.
+    from ssl import SSLContext as _Base
+else:
+    _Base = object
 
 __all__ = ["Context"]
 
 _CHECK_NAMES = ("verify", "strict")
 
 
-class Context:
+class Context(_Base):
     """For ``context=`` in smtplib, imaplib and poplib: a policy with ``wrap_socket``.
 
         smtplib.SMTP(host).starttls(context=starttls.Context("strict"))
@@ -23,6 +30,9 @@ class Context:
     kept in its own buffer cannot be seen from here: capabilities and untagged data that someone on
     the path put in survive the upgrade. `starttls.stdlib` has the same clients with a dialog of ours,
     in which nothing heard in clear survives.
+
+    Type checkers take it for an `ssl.SSLContext`, as those clients are annotated; it is none, and has
+    the attributes below and no others.
     """
 
     def __init__(self, level: str | Policy = "strict") -> None:
@@ -36,17 +46,17 @@ class Context:
         return self._policy
 
     @property
-    def check_hostname(self) -> bool:
+    def check_hostname(self) -> bool:  # type: ignore[override]
         """Whether the level checks the server's name. Only the level decides."""
         return self._policy.level in _CHECK_NAMES
 
     @property
-    def verify_mode(self) -> ssl.VerifyMode:
+    def verify_mode(self) -> ssl.VerifyMode:  # type: ignore[override]
         """`ssl.CERT_REQUIRED` where the level must know the peer, else `ssl.CERT_NONE`."""
         known = self.check_hostname or self._policy.level == "fingerprint"
         return ssl.CERT_REQUIRED if known else ssl.CERT_NONE
 
-    def wrap_socket(
+    def wrap_socket(  # type: ignore[override]
         self,
         sock: socket.socket,
         server_side: bool = False,
@@ -74,9 +84,11 @@ class Context:
                     f'level "{self._policy.level}" checks the server\'s name: give server_hostname '
                     "(for smtplib: give the host to SMTP(), not to connect())",
                 )
-            server_hostname = str(sock.getpeername()[0])
+            address = sock.getpeername()
+            if not isinstance(address, tuple):
+                raise errors.InvalidError("invalid", "the peer has no address to go by: give server_hostname")
+            server_hostname = str(address[0])
         return _core.adopt(
-            None,
             sock,
             server_hostname,
             self._policy,

@@ -6,6 +6,7 @@ peer that is gone `ConnectionError`, a host that is not found `socket.gaierror`,
 `ValueError`. For programs there is `word`, which is the same in Rust, C and the command.
 """
 
+import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -40,7 +41,8 @@ __all__ = [
 class Error(OSError):
     """Why a call failed: a word for programs, a sentence for people, and the outcome so far.
 
-    `errno` is the operating system's number where there was one, else None.
+    `errno` is the operating system's number where there was one; a time-out and a failed look-up have
+    one in any case, `errno.ETIMEDOUT` and `socket.EAI_NONAME` or `EAI_AGAIN`. Else it is None.
     """
 
     word: str
@@ -220,5 +222,12 @@ _CLASSES: dict[str, type[Error]] = {
 def make(word: str, message: str, temporary: bool, outcome: str | None, os_error: int | None) -> Error:
     """The exception for an error of the core, in the class that its word and errno stand for."""
     of_errno = type(OSError(os_error, "")) if os_error is not None else OSError
-    cls = ConnectionNotMadeError if of_errno is ConnectionRefusedError else _CLASSES.get(word, Error)
+    cls = _CLASSES.get(word, Error)
+    if cls is ConnectionFailedError and of_errno is ConnectionRefusedError:
+        cls = ConnectionNotMadeError
+    elif cls is TimedOutError:
+        # Not the errno of a dial that failed before: what is raised is a TimeoutError.
+        os_error = errno.ETIMEDOUT
+    elif cls is LookupFailedError:
+        os_error = socket.EAI_AGAIN if temporary else socket.EAI_NONAME
     return cls(word, message, temporary, outcome, os_error)

@@ -12,6 +12,9 @@ connection stay in clear, the client sees the server's own greeting and goes on 
 `starttls()` and `stls()` on a connection that already runs over TLS do nothing and say so; on one
 in clear they raise the reason why it is in clear. Connecting again (`smtp.connect(host)`) plays the
 dialog again.
+
+`policy` stands third, where `smtplib.SMTP` has local_hostname and the other two have timeout: what
+else they take is given by name.
 """
 
 import imaplib
@@ -56,13 +59,24 @@ def _open(
     """A session whose first bytes are the greeting that the client is to see."""
     seconds = _read_timeout(timeout)
     if source_address:
-        sock = socket.create_connection((host, port), seconds, source_address)
-        session = _core.adopt(protocol, sock, host, policy, timeout=seconds)
-    else:
-        session = _core.connect(protocol, host, port, policy=policy, timeout=seconds)
-        session.settimeout(seconds)
+        policy = _from_here(policy, *source_address)
+    session = _core.connect(protocol, host, port, policy=policy, timeout=seconds)
+    session.settimeout(seconds)
     session._as_stream(_greeting(protocol, session))
     return session
+
+
+def _from_here(policy: Policy, host: str, port: int) -> Policy:
+    """The policy that dials from this address."""
+    if not host and not port:
+        return policy
+    try:
+        found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)[0][4]
+    except socket.gaierror as e:
+        message = f"look up the source address {host}: {e.strerror}"
+        raise errors.make("lookup-failed", message, e.errno == socket.EAI_AGAIN, None, None) from None
+    address = f"[{found[0]!s}]" if len(found) == 4 else str(found[0])
+    return policy._with_source_address(f"{address}:{found[1]!s}")
 
 
 def _greeting(protocol: str, session: Session) -> bytes:
@@ -93,7 +107,9 @@ class SMTP(smtplib.SMTP):
 
     host, port: as there; without a host nothing is done until `connect`. policy: a `Policy` or a
     level word. timeout: seconds, for the negotiation as a whole and for each read and write after
-    it. local_hostname: also said in the EHLO in clear. Raises `starttls.Error`.
+    it. local_hostname: also said in the EHLO in clear. source_address: host and port to dial from;
+    peers of the other family are not tried, and an empty host with a port is any of IPv4. Raises
+    `starttls.Error`.
     """
 
     _protocol = "smtp"
@@ -119,12 +135,13 @@ class SMTP(smtplib.SMTP):
         self.ehlo_resp = self.helo_resp = None
         self.esmtp_features = {}
         self.does_esmtp = False
+        self._session = None
         self._session = _open(self._protocol, host, port, self._policy, timeout, self.source_address)
         return self._session
 
     @property
     def outcome(self) -> Outcome | None:
-        """What did happen at the last `connect`."""
+        """What did happen at the last `connect`; None if that failed: its exception says what."""
         return self._session.outcome if self._session else None
 
     def starttls(self, *_args: object, **_kwargs: object) -> tuple[int, bytes]:

@@ -1,6 +1,7 @@
 """Policies, outcomes, exceptions, and what is not in this version."""
 
 import copy
+import errno
 import ipaddress
 import json
 import pickle
@@ -37,6 +38,11 @@ def test_the_classes_fit_where_scripts_catch():
     refused = errors.make("io", "connect", True, None, 111)
     assert isinstance(refused, ConnectionRefusedError) and refused.errno == 111
     assert errors.make("expired", "why", False, None, None).verify_code == 10
+    for os_error in (None, 111, 110):
+        late = errors.make("timeout", "connect", True, None, os_error)
+        assert isinstance(late, TimeoutError) and late.errno == errno.ETIMEDOUT
+    assert errors.make("lookup-failed", "why", True, None, None).errno == socket.EAI_AGAIN
+    assert errors.make("lookup-failed", "why", False, None, None).errno == socket.EAI_NONAME
 
 
 def test_every_class_is_in_the_module_and_documented():
@@ -93,6 +99,12 @@ def test_policies(certs, strict):
     assert strict.derive(timeout=3).timeout == 3 and strict.timeout == 10
     assert strict.derive(level="may").level == "may"
     assert "ca.crt" in repr(strict)
+    told = {"client_name": "me.test", "names": ["b.test"], "sni": "c.test", "address": "192.0.2.1"}
+    policy = starttls.Policy("fingerprint", fingerprints=["ab" * 32], name_from="dnssec", **told)
+    again = eval(repr(policy), {"starttls": starttls})
+    assert repr(again) == repr(policy) and "abab" in repr(policy)
+    for value in ("me.test", "b.test", "c.test", "192.0.2.1", "dnssec"):
+        assert f"'{value}'" in repr(policy)
     starttls.Policy(tlsa=(), tlsa_proof=None, server_cert=None, cache=None, destinations=None, resolver=None)
     starttls.Policy(address=ipaddress.ip_address("::1"), names=["a.test"], sni="b.test", name_from="dnssec")
     starttls.Policy(client_cert=certs / "good.pem", min_tls="1.3", client_name="[192.0.2.1]").ready()
@@ -254,6 +266,7 @@ def test_nobody_listens_and_nobody_is_found(strict):
     with pytest.raises(socket.gaierror) as raised:
         starttls.connect("smtp", "no-such-host.invalid", timeout=20)
     assert raised.value.word == "lookup-failed"
+    assert raised.value.errno in (socket.EAI_NONAME, socket.EAI_AGAIN)
 
 
 def test_context(strict):
@@ -272,6 +285,8 @@ def test_context(strict):
         for nothing in (None, ""):
             with pytest.raises(errors.InvalidError, match="server_hostname"):
                 context.wrap_socket(ours, server_hostname=nothing)
+        with pytest.raises(errors.InvalidError, match="server_hostname"):
+            starttls.Context("encrypt").wrap_socket(ours)
         # Nothing was done: the socket is still its owner's.
         assert ours.fileno() >= 0
 

@@ -257,3 +257,27 @@ def test_version(capsys):
     with pytest.raises(SystemExit) as raised:
         cli.main(["--version"])
     assert raised.value.code == 0 and starttls.__version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", ["protocols", "check smtp://127.0.0.1:{good}", "--help"])
+def test_output_that_cannot_be_written(arguments, good):
+    command = f"exec {sys.executable} -m starttls {arguments.format(good=good)} >/dev/full"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "No space left" in done.stderr
+
+
+def test_output_that_nobody_wants(certs, good):
+    check = f"{sys.executable} -m starttls check --ca-file {certs / 'ca.crt'} "
+    for target, status in ((f"smtp://localhost:{good}", 0), ("smtp://127.0.0.1:1", 3), ("nonsense://x", 2)):
+        for closed in (">&-", ">&- 2>&-"):
+            done = subprocess.run(["sh", "-c", f"exec {check}{target} {closed}"], capture_output=True, timeout=20)
+            assert done.returncode == status and b"Traceback" not in done.stderr
+
+
+def test_ctrl_c_while_a_failure_is_reported_is_still_ctrl_c(run, monkeypatch):
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(starttls.errors, "make", interrupted)
+    assert run("smtp://127.0.0.1:1")[0] == 130

@@ -1,8 +1,10 @@
 """Threads, the GIL, signals and fork."""
 
+import _thread
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -228,3 +230,140 @@ def test_a_policy_made_before_fork_serves_the_child(peer, server_context, strict
 
     assert in_child(work) == "'pkix'"
     assert work() == "pkix"
+
+
+def test_ctrl_c_while_an_error_is_made_is_no_other_error():
+    # Both are C: the signal comes, and no Python runs before there is an error to be raised.
+    signal_comes = iter(_thread.interrupt_main, None)
+    with pytest.raises(KeyboardInterrupt):
+        starttls.Policy("strict", fingerprints=signal_comes, ca_file="/nonexistent")
+
+
+def test_a_signal_handler_that_raises_while_the_exception_is_built():
+    # What `make` meets where no wait is: the class itself is interrupted.
+    class Interrupted(BaseException):
+        pass
+
+    def broken(*_arguments):
+        raise Interrupted
+
+    make, starttls.errors.make = starttls.errors.make, broken
+    try:
+        with pytest.raises(Interrupted):
+            starttls.Policy("nonsense")
+    finally:
+        starttls.errors.make = make
+
+
+@pytest.mark.parametrize("how", ["send", "sendall"])
+def test_threads_write_in_turn(how, peer, server_context, strict):
+    lines = 1000
+    received = bytearray()
+    wrong = []
+
+    def sink(tls):
+        while data := tls.recv(16384):
+            received.extend(data)
+
+    one = peer(smtp(server_context, sink))
+    session = starttls.connect("smtp", NAME, one.port, policy=strict)
+
+    def write(name):
+        for number in range(lines):
+            line = b"%s%06d\n" % (name, number)
+            taken = getattr(session, how)(line)
+            if taken not in (None, len(line)):
+                wrong.append(taken)
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in (b"A", b"B", b"C")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    session.close()
+    one.end()
+    assert wrong == []
+    expected = sorted(b"%s%06d" % (name, number) for name in (b"A", b"B", b"C") for number in range(lines))
+    assert sorted(received.split()) == expected
+
+
+def test_a_long_sendall_is_not_cut_by_another_threads(peer, server_context, strict):
+    received = bytearray()
+
+    def sink(tls):
+        time.sleep(0.3)
+        while data := tls.recv(16384):
+            received.extend(data)
+
+    one = peer(smtp(server_context, sink))
+    session = starttls.connect("smtp", NAME, one.port, policy=strict)
+    first = threading.Thread(target=session.sendall, args=(b"a" * 20_000_000,))
+    first.start()
+    time.sleep(0.1)
+    # Its turn has not come, and what never waits says so.
+    session.setblocking(False)
+    with pytest.raises(ssl.SSLWantWriteError):
+        session.send(b"b")
+    session.setblocking(True)
+    session.sendall(b"b")
+    first.join(20)
+    session.close()
+    one.end()
+    assert bytes(received) == b"a" * 20_000_000 + b"b"
+
+
+def test_a_handler_that_writes_within_a_write_is_told(peer, server_context, strict):
+    stop = threading.Event()
+    port = peer(smtp(server_context, lambda tls: stop.wait(20))).port
+    told = []
+
+    def handler(*_):
+        with pytest.raises(ValueError, match="writing to the session already"):
+            session.send(b"x")
+        told.append(True)
+        raise InterruptedError
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    try:
+        with starttls.connect("smtp", NAME, port, policy=strict) as session:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(InterruptedError):
+                session.sendall(bytes(50_000_000))
+            session.settimeout(0.1)
+            stop.set()
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert told == [True]
+
+
+def test_files_are_read_without_the_gil(tmp_path, certs):
+    # A file that somebody else only writes when this thread may run.
+    fifo = tmp_path / "ca.crt"
+    os.mkfifo(fifo)
+    child = textwrap.dedent(f"""
+        import threading, starttls
+        def write():
+            with open({str(fifo)!r}, "wb") as to:
+                to.write(open({str(certs / "ca.crt")!r}, "rb").read())
+        threading.Timer(0.2, write).start()
+        starttls.Policy("strict", ca_file={str(fifo)!r})
+    """)
+    assert subprocess.run([sys.executable, "-c", child], timeout=10).returncode == 0
+
+
+def test_each_interpreter_has_exceptions_of_its_own():
+    pytest.importorskip("_xxsubinterpreters")
+    child = textwrap.dedent("""
+        import starttls, _xxsubinterpreters as interpreters
+        code = '''
+        import starttls
+        try:
+            starttls.connect("smtp", "", 1)
+        except starttls.errors.InvalidError:
+            print("caught")
+        '''
+        exec(code)
+        interpreters.run_string(interpreters.create(), code)
+    """).replace("\n" + " " * 8, "\n")
+    done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "caught\ncaught\n", done.stderr

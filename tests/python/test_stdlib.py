@@ -211,8 +211,11 @@ def test_connecting_again_plays_the_dialog_again(peer, server_context, strict):
         client.quit()
 
     stripping = peer(lambda sock: play(sock, [*STRIPPED["smtp"][1], None]))
+    assert client.outcome is not None
     with pytest.raises(errors.NotOfferedError):
         client.connect(NAME, stripping.port)
+    # Not that of the connection before.
+    assert client.outcome is None
 
 
 def test_from_an_address_of_ones_own(peer, server_context, strict):
@@ -227,6 +230,21 @@ def test_from_an_address_of_ones_own(peer, server_context, strict):
     with Smtp("localhost", peer(serve).port, policy=strict, source_address=("127.0.0.2", 0), timeout=5) as client:
         assert client.outcome.encrypted
     assert seen == ["127.0.0.2"]
+    # One path with or without it: the policy's address is dialled, and errors are ours.
+    for source in (("", 0), ("localhost", 0), ("127.0.0.2", 0)):
+        with Smtp(NAME, peer(serve).port, policy=strict, source_address=source, timeout=5) as client:
+            assert client.outcome.peer.name == NAME
+    anywhere = strict.derive(address=None)
+    with pytest.raises(errors.LookupFailedError):
+        Smtp("no-such-host.invalid", 1, policy=anywhere, source_address=("127.0.0.2", 0), timeout=20)
+    with pytest.raises(errors.LookupFailedError):
+        Smtp("127.0.0.1", 1, policy=anywhere, source_address=("no-such-host.invalid", 0), timeout=20)
+    with pytest.raises(ConnectionRefusedError) as raised:
+        Smtp("127.0.0.1", 1, policy=anywhere, source_address=("127.0.0.2", 0), timeout=5)
+    assert raised.value.word == "io"
+    with pytest.raises(starttls.Error):
+        # TEST-NET is nobody's here.
+        Smtp("127.0.0.1", 1, policy=anywhere, source_address=("192.0.2.1", 0), timeout=5)
 
 
 def test_their_arguments(peer, strict):

@@ -72,7 +72,7 @@ def test_pending_at_go_ahead_is_injected_and_the_connection_is_shut(peer, strict
     sock = socket.create_connection(("127.0.0.1", peer(lambda s: s.recv(1)).port), 5)
     with sock:
         with pytest.raises(starttls.errors.InjectedError):
-            starttls.upgrade("smtp", sock, NAME, "go-ahead", bytearray(b"x"), policy=strict)
+            starttls.upgrade("smtp", sock, NAME, "go-ahead", memoryview(b"x"), policy=strict)
         # A careless caller that goes on finds it shut down.
         assert sock.recv(1) == b""
         with pytest.raises(BrokenPipeError):

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use starttls::Word;
 
 use super::{lock, Session};
@@ -22,8 +23,9 @@ impl Session {
     /// Reads up to bufsize bytes, 16 KiB (a TLS record) at most, waiting for the first;
     /// ``b""`` means that the peer closed properly. flags must be 0.
     #[pyo3(signature = (bufsize, flags=0))]
-    fn recv<'py>(&self, py: Python<'py>, bufsize: usize, flags: i32) -> PyResult<Bound<'py, PyBytes>> {
+    fn recv<'py>(&self, py: Python<'py>, bufsize: isize, flags: i32) -> PyResult<Bound<'py, PyBytes>> {
         no_flags(flags)?;
+        let bufsize = size(bufsize)?;
         let (bytes, memory) = buffer::new_bytes(py, bufsize.min(buffer::RECORD))?;
         match self.read(py, memory)? {
             n if n == memory.len() => Ok(bytes),
@@ -31,16 +33,17 @@ impl Session {
         }
     }
 
-    /// Reads into a writable buffer, at most nbytes (0: as many as fit), and says how many came.
-    #[pyo3(signature = (buffer, nbytes=0, flags=0))]
+    /// Reads into a writable buffer, at most nbytes (0 or None: as many as fit), and says how many came.
+    #[pyo3(signature = (buffer, nbytes=Some(0), flags=0), text_signature = "($self, buffer, nbytes=0, flags=0)")]
     fn recv_into(
         &self,
         py: Python<'_>,
         buffer: &Bound<'_, PyAny>,
-        nbytes: usize,
+        nbytes: Option<isize>,
         flags: i32,
     ) -> PyResult<usize> {
         no_flags(flags)?;
+        let nbytes = size(nbytes.unwrap_or(0))?;
         buffer::writable(buffer, nbytes, |memory| self.read(py, memory))
     }
 
@@ -51,15 +54,16 @@ impl Session {
     #[pyo3(signature = (data, flags=0))]
     fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, flags: i32) -> PyResult<usize> {
         no_flags(flags)?;
-        let io = self.io(py)?;
         buffer::readable(data, |bytes| {
-            let before = self.settle(py, &io)?;
-            if before > 0 {
-                return Ok(before.min(bytes.len()));
-            }
-            let n = wait(py, || io.core.write_some(bytes))?.map_err(|e| self.failed(py, &io, &e, "Write"))?;
-            self.owed.store(n, Ordering::SeqCst);
-            self.settle(py, &io)
+            self.write(py, |io| {
+                let before = self.settle(io)?;
+                if before > 0 {
+                    return Ok(before.min(bytes.len()));
+                }
+                let n = io.core.write_some(bytes)?;
+                self.owed.store(n, Ordering::SeqCst);
+                self.settle(io)
+            })
         })
     }
 
@@ -67,11 +71,11 @@ impl Session {
     #[pyo3(signature = (data, flags=0))]
     fn sendall(&self, py: Python<'_>, data: &Bound<'_, PyAny>, flags: i32) -> PyResult<()> {
         no_flags(flags)?;
-        let io = self.io(py)?;
         buffer::readable(data, |bytes| {
-            let before = self.settle(py, &io)?;
-            let rest = bytes.get(before..).unwrap_or_default();
-            wait(py, || io.core.write_all(rest))?.map_err(|e| self.failed(py, &io, &e, "Write"))
+            self.write(py, |io| {
+                let before = self.settle(io)?;
+                io.core.write_all(bytes.get(before..).unwrap_or_default())
+            })
         })
     }
 
@@ -117,7 +121,9 @@ impl Session {
             None => None,
             Some(seconds) => Some(
                 Duration::try_from_secs_f64(seconds)
-                    .map_err(|_| PyValueError::new_err("Timeout value out of range"))?,
+                    .map_err(|_| PyValueError::new_err("Timeout value out of range"))?
+                    // 0 would mean not to wait at all.
+                    .max(Duration::from_nanos(u64::from(seconds > 0.0))),
             ),
         };
         self.io(py)?.core.set_timeout(time);
@@ -131,8 +137,45 @@ impl Session {
     }
 
     /// ``setblocking(True)`` is ``settimeout(None)``, ``setblocking(False)`` is ``settimeout(0)``.
-    fn setblocking(&self, py: Python<'_>, flag: bool) -> PyResult<()> {
-        self.settimeout(py, if flag { None } else { Some(0.0) })
+    fn setblocking(&self, py: Python<'_>, flag: &Bound<'_, PyAny>) -> PyResult<()> {
+        let blocking = flag.is_truthy()?;
+        self.settimeout(py, if blocking { None } else { Some(0.0) })
+    }
+
+    /// False at time-out 0.
+    fn getblocking(&self) -> bool {
+        self.waits()
+    }
+
+    /// As ``socket.setsockopt``.
+    #[pyo3(signature = (*args))]
+    fn setsockopt(&self, py: Python<'_>, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.with_socket(py, |sock| sock.call_method1("setsockopt", args.clone()))
+            .map(drop)
+    }
+
+    /// As ``socket.getsockopt``.
+    #[pyo3(signature = (*args))]
+    fn getsockopt<'py>(&self, py: Python<'py>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        self.with_socket(py, |sock| sock.call_method1("getsockopt", args.clone()))
+    }
+
+    /// ``socket.AF_INET`` and the like.
+    #[getter]
+    fn family<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.with_socket(py, |sock| sock.getattr("family"))
+    }
+
+    /// ``socket.SOCK_STREAM``.
+    #[getter]
+    fn r#type<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.with_socket(py, |sock| sock.getattr("type"))
+    }
+
+    /// The number of the protocol within the family.
+    #[getter]
+    fn proto<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.with_socket(py, |sock| sock.getattr("proto"))
     }
 
     /// The descriptor to wait on, -1 once closed. See ``pending`` before waiting for it. The session
@@ -179,24 +222,32 @@ impl Session {
     /// Ends TLS by close_notify, waits for the peer's, and gives the plain socket back: the one given
     /// to ``upgrade``, else a new one. The session is closed then.
     ///
-    /// Raises ``invalid`` on a session in clear or if the peer still sent data, ``closed`` if it does
-    /// not answer with close_notify.
+    /// Raises ``invalid`` on a session in clear or if the peer still sent data, which ``recv`` then
+    /// gives, ``closed`` if it does not answer with close_notify.
     fn unwrap<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let io = self.io(py)?;
         if !io.core.outcome().encrypted() {
             return Err(invalid(py, "this session is in clear: there is no TLS to end"));
         }
+        let unread = || invalid(py, "the peer sent data that was not read before unwrap");
+        if self.pending(py)? > 0 {
+            return Err(unread());
+        }
+        let mut byte = [0; 1];
         let ended = wait(py, || {
             io.core.finish()?;
-            io.core.read(&mut [0; 1])
+            io.core.read(&mut byte)
         })?;
         match ended {
             Ok(0) => {}
-            Ok(_) => return Err(invalid(py, "the peer sent data that was not read before unwrap")),
+            Ok(_) => {
+                lock(&self.ahead).extend_from_slice(&byte);
+                return Err(unread());
+            }
             Err(e) => return Err(self.failed(py, &io, &e, "Read")),
         }
-        let plain = match &self.sock {
-            Some(sock) => sock.bind(py).clone(),
+        let plain = match self.callers_socket(py) {
+            Some(sock) => sock,
             None => {
                 let plain = io.plain_socket(py)?;
                 plain.call_method1("settimeout", (self.gettimeout(),))?;
@@ -236,14 +287,19 @@ impl Session {
     }
 
     /// The peer's certificate: DER if binary_form, else a dict as ``ssl`` gives it (without its
-    /// OCSP and CRL entries), which is empty where nothing proved who the peer is. None in clear.
-    #[pyo3(signature = (binary_form=false))]
-    fn getpeercert<'py>(&self, py: Python<'py>, binary_form: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+    /// OCSP and CRL entries, and of the alternative names without othername and Registered ID),
+    /// which is empty where nothing proved who the peer is. None in clear.
+    #[pyo3(signature = (binary_form=None), text_signature = "($self, binary_form=False)")]
+    fn getpeercert<'py>(
+        &self,
+        py: Python<'py>,
+        binary_form: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let io = self.io(py)?;
         let Some(der) = io.core.peer_certificate() else {
             return Ok(None);
         };
-        if binary_form {
+        if binary_form.map_or(Ok(false), |b| b.is_truthy())? {
             return Ok(Some(PyBytes::new(py, &der).into_any()));
         }
         if io.core.outcome().identity.proven_by.is_none() {
@@ -291,6 +347,19 @@ impl Session {
         self.close(py)
     }
 
+    // A caller's socket may know its session: the garbage collector must see the circle.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.sock.try_lock() {
+            Ok(sock) => visit.call(&*sock),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let sock = lock(&self.sock).take();
+        drop(sock);
+    }
+
     fn __repr__(&self) -> String {
         let Some(io) = lock(&self.io).clone() else {
             return "<starttls.Session closed>".to_owned();
@@ -307,6 +376,10 @@ impl Session {
             }
         }
     }
+}
+
+fn size(n: isize) -> PyResult<usize> {
+    usize::try_from(n).map_err(|_| PyValueError::new_err("a size is not negative"))
 }
 
 fn no_flags(flags: i32) -> PyResult<()> {

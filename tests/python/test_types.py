@@ -1,0 +1,38 @@
+"""What a type checker says of scripts that use the package as its documentation shows."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import imaplib, poplib, smtplib, socket, ssl
+from starttls import Context, Policy, Session, stdlib, upgrade
+
+def use(sock: socket.socket) -> None:
+    context = Context(Policy("strict", ca_file="/ca"))
+    smtplib.SMTP("h").starttls(context=context)
+    smtplib.SMTP_SSL("h", context=context)
+    imaplib.IMAP4("h").starttls(context)
+    imaplib.IMAP4_SSL("h", ssl_context=context)
+    poplib.POP3("h").stls(context)
+    session: Session = context.wrap_socket(sock, server_hostname="h")
+    upgrade("imap", sock, "h", "ready", memoryview(b""))
+    upgrade("imap", sock, "h", pending=bytearray())
+    session.setblocking(0)
+    session.recv_into(bytearray(1), None)
+    der: bytes | None = session.getpeercert(True)
+    kind: socket.SocketKind = session.type
+    client: smtplib.SMTP = stdlib.SMTP("h", policy="strict", source_address=("127.0.0.1", 0))
+"""
+
+
+def test_scripts_are_well_typed(tmp_path):
+    pytest.importorskip("mypy")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(script)]
+    package = Path(__file__).parents[2] / "python"
+    done = subprocess.run(command, env={"MYPYPATH": str(package)}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
