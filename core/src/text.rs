@@ -9,6 +9,14 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
         _ => (bytes, false),
     };
     let mut text = String::with_capacity(head.len());
+    if head.iter().all(|b| matches!(b, b' '..=b'~')) {
+        // What almost every line is.
+        text.extend(head.iter().map(|b| char::from(*b)));
+        if cut {
+            text.push('…');
+        }
+        return text;
+    }
     for chunk in head.utf8_chunks() {
         for c in chunk.valid().chars() {
             if c.is_control() || misleads(c) {

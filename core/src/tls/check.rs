@@ -20,14 +20,17 @@ use crate::rules::Rules;
 use crate::text::{hex, printable};
 use crate::verdict::judge_peer;
 
+/// How long a chain's verdict may be carried over.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+
 /// What was found out about the peer: complete once `checks` holds what the level needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Examined {
     pub(crate) checks: Vec<Check>,
     pub(crate) identity: Identity,
     pub(crate) certificate: Arc<Certificate>,
-    /// When the chain was verified: its verdict is not carried over for ever.
-    pub(crate) verified: Instant,
+    /// How long the chain's verdict may be carried over to resumed sessions.
+    pub(crate) holds_until: Instant,
     /// The root at which the chain ends, for the evidence.
     root: Option<String>,
 }
@@ -63,7 +66,7 @@ pub(crate) fn verify_peer(ssl: &SslRef, ctx: &mut X509StoreContextRef) -> Option
         names: &watch.names,
         rules: &watch.rules,
         certificate: None,
-        verified: Instant::now(),
+        holds_until: holds_until(leaf),
     });
     let verdict = judge_peer(&watch.rules, &examined.checks);
     *watch.examined.lock().unwrap_or_else(PoisonError::into_inner) = Some(examined);
@@ -103,7 +106,7 @@ pub(crate) fn examine_again(
         names,
         rules,
         certificate: Some(Arc::clone(&before.certificate)),
-        verified: before.verified,
+        holds_until: before.holds_until,
     })
 }
 
@@ -116,7 +119,7 @@ struct Known<'a> {
     names: &'a [ServerName],
     rules: &'a Rules,
     certificate: Option<Arc<Certificate>>,
-    verified: Instant,
+    holds_until: Instant,
 }
 
 fn examine(known: Known<'_>) -> Examined {
@@ -128,7 +131,7 @@ fn examine(known: Known<'_>) -> Examined {
         names,
         rules,
         certificate,
-        verified,
+        holds_until,
     } = known;
     let certificate = certificate.unwrap_or_else(|| Arc::new(describe(leaf)));
     let matched = names.iter().find_map(|name| match name {
@@ -184,7 +187,7 @@ fn examine(known: Known<'_>) -> Examined {
         checks,
         identity,
         certificate,
-        verified,
+        holds_until,
         root,
     }
 }
@@ -313,8 +316,15 @@ fn rfc3339(time: &Asn1TimeRef) -> Option<String> {
     Some(humantime::format_rfc3339_seconds(at).to_string())
 }
 
+/// An hour at most, and not longer than the certificate.
+fn holds_until(cert: &X509Ref) -> Instant {
+    let now = Instant::now();
+    let time = MAX_AGE.min(Duration::from_secs(seconds_left(cert)));
+    now.checked_add(time).unwrap_or(now)
+}
+
 /// Seconds until the certificate ends; 0 if it has.
-pub(crate) fn seconds_left(cert: &X509Ref) -> u64 {
+fn seconds_left(cert: &X509Ref) -> u64 {
     Asn1Time::days_from_now(0)
         .and_then(|now| now.diff(cert.not_after()))
         .ok()

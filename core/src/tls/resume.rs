@@ -5,16 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use openssl::ssl::{SslRef, SslSession};
 
-use super::check::{seconds_left, Examined};
+use super::check::Examined;
 use super::{lock, Target};
 use crate::name::ServerName;
 use crate::rules::Rules;
 
-const MAX_AGE: Duration = Duration::from_secs(3600);
 /// Tickets kept for one target: a server sends two, and both may be used at once.
 const PER_TARGET: usize = 4;
 /// Bytes of a session that is kept, the peer's chain and ticket with it; they are the peer's choice.
@@ -47,7 +46,6 @@ impl Key {
 struct Kept {
     session: SslSession,
     examined: Examined,
-    until: Instant,
 }
 
 /// The resumable sessions of one policy.
@@ -63,7 +61,7 @@ impl Sessions {
         let kept = sessions.get_mut(key)?;
         let now = Instant::now();
         while let Some(newest) = kept.pop() {
-            if newest.until > now {
+            if newest.examined.holds_until > now {
                 return Some((newest.session, newest.examined));
             }
         }
@@ -75,7 +73,7 @@ impl Sessions {
         let mut sessions = lock(&self.0);
         if sessions.len() >= TARGETS && !sessions.contains_key(key) {
             let now = Instant::now();
-            sessions.retain(|_, kept| kept.iter().any(|k| k.until > now));
+            sessions.retain(|_, kept| kept.iter().any(|k| k.examined.holds_until > now));
             if sessions.len() >= TARGETS {
                 // Any one will do: a lost session costs a full handshake, nothing else.
                 if let Some(any) = sessions.keys().next().cloned() {
@@ -101,7 +99,7 @@ pub(crate) struct Slot {
 
 enum State {
     Undecided(Vec<SslSession>),
-    Approved(Box<(Examined, Instant)>),
+    Approved(Box<Examined>),
 }
 
 impl Slot {
@@ -127,14 +125,7 @@ impl Slot {
 
     /// The verdict was yes.
     pub(crate) fn approve(&self, ssl: &SslRef, examined: &Examined) {
-        let Some(certificate) = ssl.peer_certificate() else {
-            return;
-        };
-        let age = MAX_AGE.min(Duration::from_secs(seconds_left(&certificate)));
-        let Some(until) = examined.verified.checked_add(age) else {
-            return;
-        };
-        let approved = Box::new((examined.clone(), until));
+        let approved = Box::new(examined.clone());
         let mut state = lock(&self.state);
         if let State::Undecided(waiting) = &mut *state {
             for session in std::mem::take(waiting) {
@@ -150,17 +141,15 @@ impl Slot {
         *state = State::Approved(approved);
     }
 
-    fn keep(&self, session: SslSession, approved: &(Examined, Instant)) {
+    fn keep(&self, session: SslSession, examined: &Examined) {
         if super::ffi::session_size(&session) > MAX_SIZE {
             return;
         }
-        let (examined, until) = approved;
         self.sessions.put(
             &self.key,
             Kept {
                 session,
                 examined: examined.clone(),
-                until: *until,
             },
         );
     }
