@@ -61,7 +61,8 @@ def test_options_and_kind(session, peer, server_context, strict):
             assert one.proto in (0, socket.IPPROTO_TCP)
             with pytest.raises(OSError):
                 one.getsockopt(socket.SOL_SOCKET, -1)
-            assert len(os.listdir("/proc/self/fd")) == before
+            # Fewer is the peer, whose thread may just close its listener.
+            assert len(os.listdir("/proc/self/fd")) <= before
             one.close()
             with pytest.raises(errors.InvalidError):
                 one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
