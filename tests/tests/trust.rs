@@ -31,6 +31,19 @@ fn the_client_of_the_others() {
             policy.ready().unwrap();
             std::fs::remove_file(file).unwrap();
         }
+        Some(("preload the directory, then remove", directory)) => {
+            policy = policy.ca_path(directory).unwrap().preload_ca();
+            policy.ready().unwrap();
+            std::fs::remove_dir_all(directory).unwrap();
+        }
+        Some(("mended after a failure", bundle)) => {
+            // What could not be read once is not given up for ever.
+            let good = std::fs::read(bundle).unwrap();
+            std::fs::write(bundle, "junk").unwrap();
+            let e = policy.clone().preload_ca().ready().unwrap_err();
+            assert!(e.message().contains(bundle), "{e}");
+            std::fs::write(bundle, good).unwrap();
+        }
         Some(other) => panic!("{other:?}"),
         None => {}
     }
@@ -42,7 +55,7 @@ fn the_client_of_the_others() {
 fn hashed(name: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("starttls-trust-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
-    let cert = &identity(name).cert;
+    let cert = &identity(name.strip_suffix("-to-remove").unwrap_or(name)).cert;
     let link = format!("{:08x}.0", cert.subject_name_hash());
     std::fs::write(directory.join(link), cert.to_pem().unwrap()).unwrap();
     directory
@@ -83,6 +96,12 @@ fn directory_then_bundle_and_a_policys_own_instead() {
     let own_path = format!("ca_path={}", ca_dir.display());
     let preload = format!("preload, then remove={}", bundle.display());
 
+    let to_remove = hashed("ca-to-remove");
+    let preload_path = format!("preload the directory, then remove={}", to_remove.display());
+    let mended_bundle = ca.with_file_name("mended.pem");
+    std::fs::copy(&ca, &mended_bundle).unwrap();
+    let mended = format!("mended after a failure={}", mended_bundle.display());
+
     const UNTRUSTED: &str = "error untrusted permanent";
     for (cert_dir, cert_file, setting, expected) in [
         // A directory with hash links, looked up.
@@ -99,6 +118,8 @@ fn directory_then_bundle_and_a_policys_own_instead() {
         (&list, nowhere, "", "tls"),
         // Read before chroot.
         (&other_dir, &bundle, &preload, "tls"),
+        (&other_dir, nowhere, &preload_path, "tls"),
+        (&other_dir, &mended_bundle, &mended, "tls"),
     ] {
         assert_eq!(
             client(cert_dir, cert_file, setting),
