@@ -54,14 +54,17 @@ impl Channel {
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> Result<Option<usize>> {
         match self {
             Channel::Plain(transport, _) => transport.write(bytes).map(Some).map_err(|e| broken("write", &e)),
-            Channel::Tls(stream) => match stream.ssl_write(bytes) {
-                Ok(n) => Ok(Some(n)),
-                Err(e) if e.code() == ErrorCode::WANT_READ => Ok(None),
-                Err(_) if stream.get_shutdown().contains(ShutdownState::SENT) => {
-                    Err(Error::invalid("nothing can be written after close_notify"))
+            Channel::Tls(stream) => {
+                stream.get_mut().refill();
+                match stream.ssl_write(bytes) {
+                    Ok(n) => Ok(Some(n)),
+                    Err(e) if e.code() == ErrorCode::WANT_READ => Ok(None),
+                    Err(_) if stream.get_shutdown().contains(ShutdownState::SENT) => {
+                        Err(Error::invalid("nothing can be written after close_notify"))
+                    }
+                    Err(e) => Err(tls_error("write", stream.get_ref(), &e)),
                 }
-                Err(e) => Err(tls_error("write", stream.get_ref(), &e)),
-            },
+            }
         }
     }
 

@@ -275,11 +275,11 @@ impl<'a> Attempt<'a> {
             events |= libc::POLLOUT;
         }
         let hook = self.policy.rules.interrupt_hook;
-        // A signal that came while an observer ran interrupts no wait of ours any more.
         if self.deadline.is_past() {
-            // Or a peer that always has something to say would never be cut off.
+            // poll would not say so of a peer that always has something to say.
             return Err(self.too_late(awaits));
         }
+        // A signal that came while an observer ran interrupts no wait of ours any more.
         let before = match (&self.policy.rules.observer, hook) {
             (Some(_), Some(hook)) => hook(),
             _ => Ok(()),

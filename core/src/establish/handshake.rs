@@ -51,6 +51,12 @@ impl Attempt<'_> {
                     });
                 }
             }
+            if tls::verification_broke(stream.ssl()) {
+                return Err(Error::new(
+                    Word::Bug,
+                    "the verification of the certificate broke off",
+                ));
+            }
             self.handshake_failed = e.word() == Word::Handshake;
             return Err(e);
         }

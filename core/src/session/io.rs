@@ -26,11 +26,11 @@ impl Session<'_> {
     /// `closed` where the peer's end came without close_notify: what was read may be cut short.
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
         let _busy = Busy::begin(&self.busy);
-        let mut wait = self.waiting()?;
+        let mut wait = self.waiting();
         let mut came = 0;
         loop {
             let events = {
-                let mut channel = self.open_channel()?;
+                let mut channel = self.usable()?;
                 // Records that hold nothing for the caller are progress only up to here.
                 if came <= NOTHING_FOR_US {
                     came = wait.note(&channel);
@@ -56,7 +56,7 @@ impl Session<'_> {
     /// `closed`, `io`, `timeout`; how much has reached the peer is then not known.
     pub fn write_all(&self, bytes: &[u8]) -> Result<()> {
         let _busy = Busy::begin(&self.busy);
-        let mut wait = self.waiting()?;
+        let mut wait = self.waiting();
         let mut left = bytes;
         while !left.is_empty() {
             let n = self.write_record(left, &mut wait)?;
@@ -74,7 +74,7 @@ impl Session<'_> {
     /// As [`write_all`](Session::write_all).
     pub fn write_some(&self, bytes: &[u8]) -> Result<usize> {
         let _busy = Busy::begin(&self.busy);
-        self.write_record(bytes, &mut self.waiting()?)
+        self.write_record(bytes, &mut self.waiting())
     }
 
     /// Waits until the kernel has taken all that was written.
@@ -83,14 +83,14 @@ impl Session<'_> {
     /// `closed`, `io`, `timeout`; after `timeout` it can be called again.
     pub fn flush(&self) -> Result<()> {
         let _busy = Busy::begin(&self.busy);
-        self.push_all(&mut self.waiting()?)
+        self.push_all(&mut self.waiting())
     }
 
     fn write_record(&self, bytes: &[u8], wait: &mut Waiting<'_>) -> Result<usize> {
         let (record, _) = bytes.split_at(bytes.len().min(RECORD));
         loop {
             let events = {
-                let mut channel = self.open_channel()?;
+                let mut channel = self.usable()?;
                 let sent = channel.push()?;
                 wait.note(&channel);
                 if !sent {
@@ -112,7 +112,7 @@ impl Session<'_> {
     fn push_all(&self, wait: &mut Waiting<'_>) -> Result<()> {
         loop {
             let events = {
-                let mut channel = self.open_channel()?;
+                let mut channel = self.usable()?;
                 let sent = channel.push()?;
                 wait.note(&channel);
                 if sent {
@@ -154,7 +154,7 @@ impl Session<'_> {
     }
 
     fn say_goodbye(&self) -> Result<()> {
-        let mut wait = self.waiting()?;
+        let mut wait = self.waiting();
         wait.time_limit = Some(wait.time_limit.map_or(CLOSING, |t| t.min(CLOSING)));
         let mut said = false;
         loop {
@@ -184,29 +184,22 @@ impl Session<'_> {
 
     pub(super) fn usable(&self) -> Result<MutexGuard<'_, Channel>> {
         self.same_process()?;
-        self.open_channel()
-    }
-
-    /// For what has called [`waiting`](Self::waiting), which has looked at the process: getpid is a
-    /// system call, and not a cheap one beside the TLS record that is read.
-    fn open_channel(&self) -> Result<MutexGuard<'_, Channel>> {
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::invalid("this session is closed"));
         }
         Ok(lock(&self.channel))
     }
 
-    fn waiting(&self) -> Result<Waiting<'_>> {
-        self.same_process()?;
+    fn waiting(&self) -> Waiting<'_> {
         let time_limit = *lock(&self.time_limit);
-        Ok(Waiting {
+        Waiting {
             fd: self.connection.as_fd(),
             policy: &self.policy,
             time_limit,
             deadline: Deadline::after(time_limit),
             first: None,
             moved: None,
-        })
+        }
     }
 }
 

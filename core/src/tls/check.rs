@@ -4,6 +4,7 @@
 //! does not accept gets neither our client certificate nor a finished handshake.
 
 use std::os::raw::c_int;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -39,6 +40,7 @@ pub(crate) struct Examined {
 /// in the connection's [`Watch`]. False ends the handshake.
 pub(crate) fn verify_peer(ssl: &SslRef, ctx: &mut X509StoreContextRef) -> Option<bool> {
     let watch = ssl.ex_data(super::watch_index()?)?;
+    watch.began.store(true, Ordering::SeqCst);
     let mut log = ffi::verify_logged(ctx);
     let mut root = root_of(ctx);
     if watch.trust_is_system && log.iter().any(|(code, _)| lacks_issuer(*code)) {

@@ -9,6 +9,7 @@ mod resume;
 mod trust;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use once_cell::sync::OnceCell;
@@ -47,6 +48,8 @@ pub(crate) struct Watch {
     names: Vec<ServerName>,
     trust_is_system: bool,
     examined: Found,
+    /// Whether the verification was begun: it is over once `examined` is there.
+    began: AtomicBool,
     /// Why the system's bundle could not be asked.
     trouble: Mutex<Option<Error>>,
     slot: Slot,
@@ -112,6 +115,7 @@ impl Shared {
                 names,
                 trust_is_system: context.trust_is_system,
                 examined: Mutex::new(None),
+                began: AtomicBool::new(false),
                 trouble: Mutex::new(None),
                 slot: Slot::new(key, Arc::clone(&self.sessions)),
             },
@@ -214,6 +218,13 @@ fn new_session(ssl: &SslRef, session: SslSession) {
     if let Some(watch) = watch_index().and_then(|index| ssl.ex_data(index)) {
         watch.slot.put(session);
     }
+}
+
+/// Whether the verification was begun and not ended: a fault of ours, not the peer's.
+pub(crate) fn verification_broke(ssl: &SslRef) -> bool {
+    watch_index()
+        .and_then(|index| ssl.ex_data(index))
+        .is_some_and(|watch| watch.began.load(Ordering::SeqCst) && lock(&watch.examined).is_none())
 }
 
 /// Why a chain that is not trusted might be, once the system's trust store can be read again.
