@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use openssl::ssl::{ErrorCode, ShutdownState, SslStream};
 
 use crate::error::{Error, Result, Word};
+use crate::handshake::Handshake;
 use crate::transport::Transport;
 
 /// In clear or over TLS.
@@ -12,6 +13,8 @@ pub(crate) enum Channel {
     /// In clear; these bytes were read and belong to the caller.
     Plain(Transport, Vec<u8>),
     Tls(SslStream<Transport>),
+    /// Over TLS, once the handshake is through.
+    Handshake(Box<Handshake>),
 }
 
 impl Channel {
@@ -19,13 +22,28 @@ impl Channel {
         match self {
             Channel::Plain(transport, _) => transport,
             Channel::Tls(stream) => stream.get_ref(),
+            Channel::Handshake(handshake) => handshake.transport(),
         }
+    }
+
+    fn transport_mut(&mut self) -> &mut Transport {
+        match self {
+            Channel::Plain(transport, _) => transport,
+            Channel::Tls(stream) => stream.get_mut(),
+            Channel::Handshake(handshake) => handshake.transport_mut(),
+        }
+    }
+
+    /// For event loops, in which nobody waits here.
+    pub(crate) fn never_wait_first(&mut self) {
+        self.transport_mut().never_wait_first();
     }
 
     /// Reads what is there; `None` if nothing is, 0 if the peer has closed properly.
     pub(crate) fn try_read(&mut self, buffer: &mut [u8]) -> Result<Option<usize>> {
         match self {
             Channel::Plain(transport, unread) => plain_read(transport, unread, buffer),
+            Channel::Handshake(_) => Err(not_done()),
             Channel::Tls(stream) => {
                 stream.get_mut().refill();
                 match stream.ssl_read(buffer) {
@@ -42,10 +60,7 @@ impl Channel {
 
     /// Reads what came before the connection broke, if anything did.
     pub(crate) fn read_what_is_left(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        match self {
-            Channel::Plain(transport, _) => transport.read_at_once(),
-            Channel::Tls(stream) => stream.get_mut().read_at_once(),
-        }
+        self.transport_mut().read_at_once();
         self.try_read(buffer).ok().flatten()
     }
 
@@ -54,6 +69,7 @@ impl Channel {
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> Result<Option<usize>> {
         match self {
             Channel::Plain(transport, _) => transport.write(bytes).map(Some).map_err(|e| broken("write", &e)),
+            Channel::Handshake(_) => Err(not_done()),
             Channel::Tls(stream) => {
                 stream.get_mut().refill();
                 match stream.ssl_write(bytes) {
@@ -70,11 +86,7 @@ impl Channel {
 
     /// Gives the kernel what is kept; true when nothing is left.
     pub(crate) fn push(&mut self) -> Result<bool> {
-        let transport = match self {
-            Channel::Plain(transport, _) => transport,
-            Channel::Tls(stream) => stream.get_mut(),
-        };
-        transport.push().map_err(|e| broken("write", &e))
+        self.transport_mut().push().map_err(|e| broken("write", &e))
     }
 
     /// What to wait for: these events, and room for the bytes that are kept.
@@ -122,8 +134,13 @@ impl Channel {
         match self {
             Channel::Plain(_, unread) => unread.len(),
             Channel::Tls(stream) => stream.ssl().pending(),
+            Channel::Handshake(_) => 0,
         }
     }
+}
+
+fn not_done() -> Error {
+    Error::invalid("the TLS handshake of this session is not done")
 }
 
 fn plain_read(transport: &mut Transport, unread: &mut Vec<u8>, buffer: &mut [u8]) -> Result<Option<usize>> {

@@ -39,6 +39,8 @@ impl Stage {
 /// What a dialog needs to know before it begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask<'a> {
+    /// Who is asked for: a name in A-labels, or an IP address.
+    pub(crate) host: &'a str,
     /// How we call ourselves.
     pub(crate) me: &'a str,
     /// Where the dialog begins.
@@ -68,6 +70,11 @@ pub(crate) trait Dialog: Send {
     fn is_goodbye(&self, _message: &[u8]) -> bool {
         false
     }
+    /// Whether the ClientHello may come right behind the last message; only where the server's
+    /// protocol has no go-ahead (MySQL).
+    fn hello_follows(&self) -> bool {
+        false
+    }
     /// What is being waited for: "the greeting", "the answer to STARTTLS".
     fn awaits(&self) -> &'static str;
 }
@@ -79,14 +86,21 @@ pub(crate) enum Step {
     Say(Vec<u8>),
     /// Listen on.
     Listen,
-    /// The go-ahead was given.
-    StartTls,
+    /// The go-ahead was given, or is given by these bytes; then the handshake begins.
+    StartTls(Vec<u8>),
+    /// The server's no: send these bytes and go on in clear.
+    Refuse(Vec<u8>),
 }
 
 impl Step {
     /// Say a line.
     pub(crate) fn line(text: &str) -> Self {
         Step::Say(format!("{text}\r\n").into_bytes())
+    }
+
+    /// The go-ahead was heard.
+    pub(crate) fn go() -> Self {
+        Step::StartTls(Vec::new())
     }
 }
 
@@ -97,6 +111,8 @@ pub(crate) struct Findings {
     pub(crate) offered: Option<bool>,
     /// Signs of an interception.
     pub(crate) suspicions: Vec<String>,
+    /// What else a reader of the outcome should know.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Findings {

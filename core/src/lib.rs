@@ -26,11 +26,15 @@
 //! No threads, no signal handlers, no settings that are global: a policy made before `fork` serves the children
 //! of a single-threaded parent; a session belongs to one process.
 
+mod attempt;
 mod channel;
+mod command;
 mod dial;
 mod dialog;
+mod engine;
 mod error;
 mod establish;
+mod handshake;
 mod level;
 mod name;
 mod negotiation;
@@ -56,7 +60,7 @@ pub use outcome::{
 };
 pub use policy::{judge, Policy};
 pub use rules::InterruptHook;
-pub use session::{Connection, Session};
+pub use session::{Connection, Ready, Session};
 pub use sys::borrow_fd;
 pub use verdict::Shortfall;
 

@@ -1,24 +1,17 @@
-//! The engine that plays a protocol's dialog in clear, once for all protocols, without any I/O.
-//!
-//! The engine owns the buffering, the caps (64 KiB a line, 256 KiB a dialog), end of file, the
-//! transcript and the **residue rule**: bytes that arrive in clear after the go-ahead are an attack
-//! (CVE-2011-0411 and the findings of 2021). They are the error `injected`: never dropped
-//! silently, never acted on. The same holds for bytes behind a refusal in a protocol that speaks in
-//! turn (CVE-2021-22947), and a reply that comes before its command is `malformed`.
+//! A dialog in clear for whoever does the I/O himself: an event loop, or `establish.rs`.
 
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::attempt::{millis, Attempt};
+use crate::dialog::{Ask, Stage};
+use crate::engine::Engine;
 use crate::error::{Error, Result, Word};
 use crate::level::Level;
-use crate::outcome::{Because, Effective, Line, Speaker};
+use crate::name::address_literal;
+use crate::outcome::{Because, Effective, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
-use crate::rules::Observer;
-use crate::text::printable;
-use crate::wire::line::trim_end;
-use crate::wire::{looks_like_tls, Cursor, Uncut};
-
-/// How much of a dialog is listened to.
-const MAX_DIALOG: usize = 256 * 1024;
 
 /// What the negotiation wants of whoever does its I/O.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,149 +20,134 @@ pub enum Want {
     Write,
     /// Read, and hand over what came with [`receive`](Negotiation::receive).
     Read,
-    /// The go-ahead was given: do the TLS handshake.
+    /// The go-ahead was given: make it a [`Session`](crate::Session) and do the TLS handshake.
     Handshake,
-    /// It goes on in clear, for this reason.
+    /// It goes on in clear, for this reason: make it a [`Session`](crate::Session).
     Plain(Because),
 }
 
-/// What there is to tell of a dialog.
-pub(crate) struct Account {
-    pub(crate) findings: Findings,
-    pub(crate) transcript: Vec<Line>,
-    pub(crate) round_trips: u32,
-    /// Why it goes on in clear, as a sentence.
-    pub(crate) why_plain: Option<String>,
-    /// All that the peer said, raw.
-    pub(crate) heard: Vec<u8>,
-    /// Bytes heard that no message of the dialog took: they are the caller's.
-    pub(crate) unread: Vec<u8>,
-}
-
-/// What the engine does after the pending output has been sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Writing,
-    Reading,
-    Handshake,
-    Plain(Because),
-    Failed,
-}
-
-/// Lines of a dialog that are recorded: more than any honest server sends.
-const MAX_TRANSCRIPT: usize = 500;
-
-/// One dialog in progress. It does no I/O: whoever drives it asks what it [wants](Self::want).
+/// One dialog in progress. It does no I/O: whoever drives it asks what it [wants](Self::want), and
+/// makes a session of it with [`Session::negotiated`](crate::Session::negotiated).
+///
+/// Where the protocol has TLS from the first byte, or the caller has the go-ahead itself, it wants
+/// the handshake at once.
 pub struct Negotiation {
-    dialog: Box<dyn Dialog>,
-    insist: bool,
-    greeting_only: bool,
-    observer: Option<Observer>,
-    state: State,
-    output: Vec<u8>,
-    sent: usize,
-    inbox: Vec<u8>,
-    cursor: Cursor,
-    heard: Vec<u8>,
-    findings: Findings,
-    transcript: Vec<Line>,
-    round_trips: u32,
-    no_upgrade: Option<String>,
+    pub(crate) attempt: Attempt,
+    engine: Engine,
+    began: Instant,
+    settled: bool,
 }
 
 impl Negotiation {
-    /// Begins the dialog of a protocol with an in-band upgrade.
+    /// Begins the client's side. The policy's time-out counts from now.
     ///
-    /// `me` is how the client calls itself; the policy's `client_name` goes before it.
+    /// Unless the policy has a `client_name` the client calls itself `localhost`: which address it
+    /// has is not known here.
     ///
     /// # Errors
-    /// `invalid` for an unknown protocol word, one with TLS from the first byte, or stage
-    /// `go-ahead`, at which there is nothing to negotiate.
-    pub fn new(protocol: &str, stage: Stage, me: &str, policy: &Policy) -> Result<Self> {
+    /// `invalid` for an unknown protocol word or host, for a stage that the protocol does not have,
+    /// and for what is wrong with the policy.
+    pub fn new(protocol: &str, host: &str, stage: Stage, policy: &Policy) -> Result<Self> {
+        Self::client(Attempt::client(Some(find(protocol)?), host, policy)?, stage, None)
+    }
+
+    /// Begins the server's side: hand over what the client has said since its upgrade command
+    /// began. The policy's time-out counts from now.
+    ///
+    /// # Errors
+    /// `invalid` for an unknown protocol word, a level other than `encrypt`, `verify` and
+    /// `fingerprint`, and for what is wrong with the policy, such as having no server certificate.
+    pub fn accept(protocol: &str, policy: &Policy) -> Result<Self> {
+        let service = find(protocol)?;
+        let attempt = Attempt::server(service, policy)?;
+        let engine = match service {
+            Service::InBand(row) => {
+                let dialog = crate::command::server(&row.server, false);
+                Engine::server(dialog, policy.rules.observer.clone())
+            }
+            Service::Implicit(_) => Engine::silent(Want::Handshake),
+        };
+        Ok(Self::begin(attempt, engine))
+    }
+
+    /// The server's no, to be sent instead of the go-ahead.
+    pub(crate) fn refusal(protocol: &str, policy: &Policy) -> Result<Self> {
         let Service::InBand(row) = find(protocol)? else {
             return Err(Error::invalid(format!(
-                "\"{protocol}\" is TLS from the first byte: there is nothing to negotiate"
+                "\"{protocol}\" is TLS from the first byte: there is nothing to refuse"
             )));
         };
-        if stage == Stage::GoAhead {
-            return Err(Error::invalid("at stage go-ahead there is nothing to negotiate"));
+        if !row.server.refuses {
+            return Err(Error::new(
+                Word::Unsupported,
+                format!("{protocol} has no refusal: answer as if TLS had not been asked for"),
+            ));
         }
-        let insist = policy.rules.level.effective() != Effective::May;
-        let me = match &policy.rules.client_name {
-            Some(name) => name.clone(),
-            None => crate::name::client_name(me)?,
-        };
-        // Under "none" nothing is said, so nothing may be recorded as said either.
-        let ask = Ask {
-            me: &me,
-            stage: if policy.rules.level == Level::None {
-                Stage::Greeting
-            } else {
-                stage
-            },
-            insist,
-        };
-        let dialog = (row.client)(&ask);
-        let mut negotiation = Self::play(dialog, insist, policy.rules.observer.clone());
-        if policy.rules.level == Level::None {
-            negotiation.state = State::Plain(Because::NotAsked);
-        }
-        Ok(negotiation)
+        let attempt = Attempt::refusing(Service::InBand(row), policy);
+        let engine = Engine::server(
+            crate::command::server(&row.server, true),
+            policy.rules.observer.clone(),
+        );
+        Ok(Self::begin(attempt, engine))
     }
 
-    fn play(mut dialog: Box<dyn Dialog>, insist: bool, observer: Option<Observer>) -> Self {
-        let opening = dialog.open();
-        let mut this = Self {
-            dialog,
-            insist,
-            greeting_only: false,
-            observer,
-            state: State::Reading,
-            output: Vec::new(),
-            sent: 0,
-            inbox: Vec::new(),
-            cursor: Cursor::default(),
-            heard: Vec::new(),
-            findings: Findings::default(),
-            transcript: Vec::new(),
-            round_trips: 0,
-            no_upgrade: None,
-        };
-        if let Step::Say(message) = opening {
-            this.say(message);
+    /// The client's side of an attempt; `local` is the address that it has.
+    pub(crate) fn client(attempt: Attempt, stage: Stage, local: Option<IpAddr>) -> Result<Self> {
+        let rules = &attempt.policy.rules;
+        if stage != Stage::Greeting && matches!(attempt.service, Some(Service::Implicit(_))) {
+            return Err(Error::invalid(
+                "a protocol that is TLS from the first byte has only the stage \"greeting\"",
+            ));
         }
-        this
+        let engine = match attempt.service {
+            _ if rules.level == Level::None => Engine::silent(Want::Plain(Because::NotAsked)),
+            Some(Service::InBand(row)) if stage != Stage::GoAhead => {
+                let me = match (&rules.client_name, local) {
+                    (Some(name), _) => name.clone(),
+                    (None, Some(ip)) => address_literal(ip),
+                    (None, None) => "localhost".to_owned(),
+                };
+                let insist = rules.level.effective() != Effective::May;
+                let dialog = (row.client)(&Ask {
+                    host: attempt.outcome.peer.name.as_deref().unwrap_or_default(),
+                    me: &me,
+                    stage,
+                    insist,
+                })?;
+                let engine = Engine::client(dialog, insist, rules.observer.clone());
+                if attempt.stay_plain {
+                    engine.greeting_only()
+                } else {
+                    engine
+                }
+            }
+            _ => Engine::silent(Want::Handshake),
+        };
+        Ok(Self::begin(attempt, engine))
     }
 
-    /// For a connection that is to stay in clear: hear the greeting and stop there.
-    pub(crate) fn greeting_only(mut self) -> Self {
-        self.greeting_only = true;
-        self
+    fn begin(attempt: Attempt, engine: Engine) -> Self {
+        Self {
+            attempt,
+            engine,
+            began: Instant::now(),
+            settled: false,
+        }
     }
 
     /// What is wanted next.
     pub fn want(&self) -> Want {
-        match self.state {
-            State::Writing => Want::Write,
-            State::Reading | State::Failed => Want::Read,
-            State::Handshake => Want::Handshake,
-            State::Plain(because) => Want::Plain(because),
-        }
+        self.engine.want()
     }
 
     /// What is to be sent.
     pub fn output(&self) -> &[u8] {
-        self.output.get(self.sent..).unwrap_or_default()
+        self.engine.output()
     }
 
     /// So many bytes of [`output`](Self::output) were sent.
     pub fn sent(&mut self, n: usize) {
-        self.sent = self.sent.saturating_add(n).min(self.output.len());
-        if self.state == State::Writing && self.sent == self.output.len() {
-            self.state = State::Reading;
-            self.output.clear();
-            self.sent = 0;
-        }
+        self.engine.sent(n);
     }
 
     /// These bytes came.
@@ -178,218 +156,86 @@ impl Negotiation {
     /// What the peer did wrong, or that it does not offer what the level requires. After an error
     /// the negotiation is over.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<()> {
-        let result = self.take(bytes);
-        if result.is_err() {
-            self.state = State::Failed;
-        }
-        result
+        self.hear(bytes).map_err(|e| self.fail(e))
     }
 
     /// The peer closed the connection.
     pub fn closed(&mut self) -> Error {
-        self.state = State::Failed;
-        let when = if self.inbox.is_empty() {
-            "before"
-        } else {
-            "in the middle of"
-        };
-        Error::new(
-            Word::Closed,
-            format!("the peer closed the connection {when} {}", self.dialog.awaits()),
-        )
+        let e = self.end();
+        self.fail(e)
     }
 
-    /// What is being waited for, for a message such as "no answer to STARTTLS within 30 s".
-    pub fn awaits(&self) -> &'static str {
-        self.dialog.awaits()
+    /// How much of the policy's time-out is left; zero when it has passed.
+    pub fn time_left(&self) -> Duration {
+        self.attempt.deadline.left().unwrap_or(Duration::MAX)
     }
 
     /// All that the peer said in clear, raw.
     pub fn heard(&self) -> &[u8] {
-        &self.heard
+        self.engine.heard()
     }
 
-    /// What there is to tell, when it is over.
-    pub(crate) fn account(self) -> Account {
-        Account {
-            findings: self.findings,
-            transcript: self.transcript,
-            round_trips: self.round_trips,
-            why_plain: self.no_upgrade,
-            heard: self.heard,
-            unread: self.inbox,
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+    /// As [`receive`](Self::receive), without the outcome in the error.
+    pub(crate) fn hear(&mut self, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
-        if self.heard.len().saturating_add(bytes.len()) > MAX_DIALOG {
-            return Err(self.too_long("a dialog over 256 KiB"));
-        }
-        self.heard.extend_from_slice(bytes);
-        match self.state {
-            State::Failed => return Err(Error::invalid("this negotiation has already failed")),
-            State::Handshake => return Err(self.injected(bytes)),
-            State::Plain(_) if self.dialog.lock_step() => return Err(self.injected(bytes)),
-            State::Plain(_) => {
-                self.inbox.extend_from_slice(bytes);
-                return Ok(());
-            }
-            State::Writing if self.dialog.lock_step() => return self.too_early(bytes),
-            State::Writing | State::Reading => self.inbox.extend_from_slice(bytes),
-        }
-        if looks_like_tls(&self.inbox) {
-            return Err(Error::new(
-                Word::Malformed,
-                "the peer speaks TLS from the first byte here; this port needs the protocol's \
-                 own word for that, such as smtps or imaps",
-            ));
-        }
-        while matches!(self.state, State::Reading | State::Writing) {
-            let Some(message) = self.next_message()? else {
-                break;
-            };
-            self.record(Speaker::S, &message);
-            self.hear(&message)?;
-        }
-        Ok(())
-    }
-
-    fn next_message(&mut self) -> Result<Option<Vec<u8>>> {
-        match self.dialog.framing().cut(&self.inbox, &mut self.cursor) {
-            Ok(Some(end)) => {
-                let rest = self.inbox.split_off(end.min(self.inbox.len()));
-                Ok(Some(std::mem::replace(&mut self.inbox, rest)))
-            }
-            Ok(None) => Ok(None),
-            Err(Uncut(Word::TooLong, what)) => Err(self.too_long(what)),
-            Err(Uncut(word, what)) => Err(Error::new(
-                word,
-                format!("the peer sent {what} instead of {}", self.dialog.awaits()),
-            )),
+        match (self.want(), self.attempt.outcome.role) {
+            // The ClientHello.
+            (Want::Handshake, Role::Server) => self.attempt.hand_to_tls(bytes),
+            (Want::Handshake, Role::Client) if self.engine.is_silent() => Err(self.attempt.clear_text(bytes)),
+            _ => self.engine.receive(bytes),
         }
     }
 
-    fn hear(&mut self, message: &[u8]) -> Result<()> {
-        if self.state == State::Writing {
-            // Our command is not sent yet, so this cannot be its answer.
-            return self.dialog.unasked(message).or_else(|r| self.refuse(r));
+    /// As [`closed`](Self::closed), without the outcome in the error.
+    pub(crate) fn end(&mut self) -> Error {
+        self.engine.closed()
+    }
+
+    /// Whether what is to be sent is best sent with the ClientHello.
+    pub(crate) fn goes_with_hello(&self) -> bool {
+        self.engine.goes_with_hello()
+    }
+
+    /// What is being waited for, for a message such as "no answer to STARTTLS within 30 s".
+    pub(crate) fn awaits(&self) -> &'static str {
+        self.engine.awaits()
+    }
+
+    /// Whether there is a dialog in clear.
+    pub(crate) fn is_in_clear(&self) -> bool {
+        !self.engine.is_silent()
+    }
+
+    /// Attaches the outcome so far.
+    pub(crate) fn fail(&mut self, e: Error) -> Error {
+        self.settle();
+        e.with_outcome(self.attempt.outcome.clone())
+    }
+
+    /// Writes what there is to tell of the dialog into the attempt.
+    fn settle(&mut self) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
         }
-        match self.dialog.hear(message, &mut self.findings) {
-            Ok(Step::Listen) => Ok(()),
-            Ok(Step::Say(_)) if self.greeting_only => {
-                self.state = State::Plain(Because::HandshakeFailed);
-                self.nothing_left()
-            }
-            Ok(Step::Say(answer)) => {
-                if self.dialog.lock_step() && !self.inbox.is_empty() {
-                    let early = std::mem::take(&mut self.inbox);
-                    return self.too_early(&early);
-                }
-                self.say(answer);
-                Ok(())
-            }
-            Ok(Step::StartTls) => {
-                self.state = State::Handshake;
-                if self.inbox.is_empty() {
-                    Ok(())
-                } else {
-                    Err(self.injected(&self.inbox))
-                }
-            }
-            Err(refusal) => self.refuse(refusal),
-        }
+        let account = self.engine.account();
+        let outcome = &mut self.attempt.outcome;
+        // The second connection of the redial rule does not get as far as the offer.
+        outcome.offered = account.findings.offered.or(outcome.offered);
+        outcome.suspicions = account.findings.suspicions;
+        outcome.transcript = account.transcript;
+        outcome.round_trips = account.round_trips;
+        outcome.notes.extend(account.findings.notes);
+        outcome.notes.extend(account.why_plain);
+        outcome.milliseconds.negotiate = Some(millis(self.began.elapsed()));
+        self.attempt.unread.extend(account.unread);
     }
 
-    fn refuse(&mut self, refusal: Refusal) -> Result<()> {
-        match refusal {
-            Refusal::NoUpgrade {
-                because,
-                why,
-                temporary,
-            } => {
-                // Replies that were sent ahead of their commands would be taken for the answers
-                // to what the caller says next, in clear (CVE-2021-22947).
-                self.nothing_left()?;
-                if self.insist {
-                    let word = match because {
-                        Because::Refused => Word::Refused,
-                        _ => Word::NotOffered,
-                    };
-                    return Err(Error::new(word, why).temporary_if(temporary));
-                }
-                self.state = State::Plain(because);
-                self.no_upgrade = Some(why);
-                Ok(())
-            }
-            Refusal::Failed { word, why, temporary } => Err(Error::new(word, why).temporary_if(temporary)),
-        }
-    }
-
-    fn nothing_left(&self) -> Result<()> {
-        if self.dialog.lock_step() && !self.inbox.is_empty() {
-            return Err(self.injected(&self.inbox));
-        }
-        Ok(())
-    }
-
-    fn say(&mut self, message: Vec<u8>) {
-        self.record(Speaker::C, &message);
-        self.output = message;
-        self.sent = 0;
-        self.state = State::Writing;
-        self.round_trips = self.round_trips.saturating_add(1);
-    }
-
-    fn record(&mut self, from: Speaker, message: &[u8]) {
-        for text in message.split_inclusive(|b| *b == b'\n') {
-            let room = MAX_TRANSCRIPT.saturating_sub(self.transcript.len());
-            let text = match room {
-                0 => return,
-                1 => "… and more".to_owned(),
-                _ => printable(trim_end(text)),
-            };
-            let line = Line { from, text };
-            if let Some(see) = &self.observer {
-                see(&line);
-            }
-            self.transcript.push(line);
-        }
-    }
-
-    fn injected(&self, bytes: &[u8]) -> Error {
-        let after = if self.state == State::Handshake {
-            "the go-ahead"
-        } else {
-            "its answer"
-        };
-        Error::new(
-            Word::Injected,
-            format!(
-                "plaintext behind {after}, as an attacker on the path would inject: \"{}\"",
-                printable(bytes)
-            ),
-        )
-    }
-
-    /// A reply before its command; but a server may say good-bye whenever it likes.
-    fn too_early(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.dialog.is_goodbye(bytes) {
-            self.record(Speaker::S, bytes);
-            return self.refuse(Refusal::bye(bytes));
-        }
-        Err(Error::new(
-            Word::Malformed,
-            format!("the peer answers before it was asked: \"{}\"", printable(bytes)),
-        ))
-    }
-
-    fn too_long(&self, what: &str) -> Error {
-        Error::new(
-            Word::TooLong,
-            format!("the peer sent {what} instead of {}", self.dialog.awaits()),
-        )
+    /// The attempt, with what there is to tell of the dialog.
+    pub(crate) fn into_attempt(mut self) -> Attempt {
+        self.settle();
+        self.attempt.heard = self.engine.into_heard();
+        self.attempt
     }
 }

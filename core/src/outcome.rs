@@ -15,6 +15,8 @@ use crate::level::Level;
 pub enum Role {
     /// We asked for TLS.
     Client,
+    /// We were asked for TLS.
+    Server,
 }
 
 /// What the level came to for this connection.
@@ -104,12 +106,13 @@ impl NameFrom {
 }
 
 /// Who was asked for, and where it was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Peer {
-    /// The name that was checked, in A-labels, or an IP address.
-    pub name: String,
+    /// The name that was checked, in A-labels, or an IP address; `None` as server, which knows no
+    /// name of its client's.
+    pub name: Option<String>,
     /// Where that name comes from.
-    pub name_from: NameFrom,
+    pub name_from: Option<NameFrom>,
     /// The address that was reached.
     pub address: Option<IpAddr>,
     /// The port that was reached.
@@ -256,7 +259,8 @@ pub struct Outcome {
     pub effective: Effective,
     /// Who was asked for.
     pub peer: Peer,
-    /// The server name sent in the handshake; `None` for an IP address.
+    /// The server name sent in the handshake, by us or, as server, by the client; `None` for an IP
+    /// address.
     pub sni: Option<String>,
     /// Whether the server advertised the upgrade; `None` where nobody asked or could see.
     pub offered: Option<bool>,
@@ -287,10 +291,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn begin(protocol: Option<&'static str>, level: Level, peer: Peer) -> Self {
+    pub(crate) fn begin(protocol: Option<&'static str>, role: Role, level: Level, peer: Peer) -> Self {
         Self {
             protocol,
-            role: Role::Client,
+            role,
             level,
             effective: level.effective(),
             peer,
@@ -335,12 +339,12 @@ mod tests {
     #[test]
     fn json_has_every_key_of_the_contract_in_order() {
         let peer = Peer {
-            name: "mail.example.test".into(),
-            name_from: NameFrom::Caller,
+            name: Some("mail.example.test".into()),
+            name_from: Some(NameFrom::Caller),
             address: None,
             port: None,
         };
-        let json = Outcome::begin(Some("smtp"), Level::Strict, peer).to_json();
+        let json = Outcome::begin(Some("smtp"), Role::Client, Level::Strict, peer).to_json();
         assert_eq!(
             json,
             concat!(

@@ -4,23 +4,32 @@
 //! One thread may read while another writes: the lock is held for `SSL_read` and `SSL_write`, never
 //! while waiting.
 
+mod event_loop;
 mod io;
+
+pub use event_loop::Ready;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use once_cell::sync::OnceCell;
+
+use crate::attempt::{millis, Attempt};
 use crate::channel::Channel;
 use crate::dial::{dial, resolve};
 use crate::dialog::Stage;
-use crate::error::{Error, Result};
-use crate::establish::{millis, Attempt};
-use crate::outcome::{Because, Effective, Outcome};
+use crate::error::{Error, Result, Word};
+use crate::establish::{establish, stay_plain};
+use crate::handshake::Handshake;
+use crate::negotiation::{Negotiation, Want};
+use crate::outcome::{Effective, Outcome};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
-use crate::sys::{check_socket, process, Deadline};
+use crate::sys::{check_socket, process};
 use crate::tls::binding::channel_binding;
+use crate::transport::Transport;
 
 /// A descriptor that a session owns, or that stays its caller's.
 #[derive(Debug)]
@@ -77,7 +86,9 @@ pub struct Session<'fd> {
     busy: AtomicUsize,
     time_limit: Mutex<Option<Duration>>,
     process: u32,
-    outcome: Outcome,
+    outcome: Box<Outcome>,
+    /// Set when the handshake of a negotiated session is through.
+    judged: OnceCell<Outcome>,
     heard: Vec<u8>,
     policy: Policy,
 }
@@ -93,38 +104,42 @@ impl Session<'static> {
     /// As `upgrade`; and `lookup-failed`, `io`, `timeout` where no connection comes about.
     pub fn connect(protocol: &str, host: &str, port: u16, policy: &Policy) -> Result<Self> {
         let service = find(protocol)?;
-        let deadline = Deadline::after(Some(policy.rules.timeout));
         let port = if port == 0 { service.default_port() } else { port };
-        let mut attempt = Attempt::begin(Some(service), host, policy, deadline)?;
-        let error = match Self::dial(&mut attempt, port) {
+        let attempt = Attempt::client(Some(service), host, policy)?;
+        let deadline = attempt.deadline;
+        let error = match Self::dial(attempt, port) {
             Ok(session) => return Ok(session),
             Err(error) => error,
         };
         // "None" and "may" are the levels that yield plain; a fault on our side, such as a client
         // certificate the server rejects or a version we insist on, is not mended by going clear.
-        let may_redial = attempt.handshake_failed
-            && attempt.outcome.effective == Effective::May
+        let may_redial = error.word() == Word::Handshake
+            && policy.rules.level.effective() == Effective::May
             && matches!(service, Service::InBand(_))
             && policy.rules.client_cert.is_none()
             && policy.rules.min_tls.is_none();
-        if !may_redial {
+        let Some(first) = error.outcome().filter(|_| may_redial) else {
             return Err(error);
-        }
-        let first = attempt.outcome;
-        let mut again = Attempt::begin(Some(service), host, policy, deadline)?;
+        };
+        let mut again = Attempt::client(Some(service), host, policy)?;
+        again.deadline = deadline;
         again.stay_plain = true;
         again.outcome.offered = first.offered;
         let failed = format!("dialled again in clear: {}", error.message());
         again.outcome.notes.push(failed);
-        again.outcome.attempts.push(first);
-        Self::dial(&mut again, port)
+        again.outcome.attempts.push(first.clone());
+        Self::dial(again, port)
     }
 
-    fn dial(attempt: &mut Attempt<'_>, port: u16) -> Result<Self> {
+    fn dial(mut attempt: Attempt, port: u16) -> Result<Self> {
         let start = Instant::now();
         attempt.outcome.peer.port = Some(port);
         let rules = &attempt.policy.rules;
-        let dialled = resolve(&attempt.host, rules.address, port).and_then(|addresses| {
+        let dialled = match &attempt.host {
+            Some(host) => resolve(host, rules.address, port),
+            None => Err(Error::invalid("there is no host to dial")),
+        };
+        let dialled = dialled.and_then(|addresses| {
             // A signal during the look-up interrupted nothing of ours.
             if let Some(hook) = rules.interrupt_hook {
                 hook().map_err(|e| Error::io("look up the host", &e))?;
@@ -140,7 +155,7 @@ impl Session<'static> {
         match dialled {
             Ok((fd, address)) => {
                 attempt.outcome.peer.address = Some(address.ip().to_canonical());
-                Self::make(attempt, fd.into(), Stage::Greeting, &[])
+                Self::make_client(attempt, fd.into(), Stage::Greeting, &[])
             }
             Err(e) => Err(attempt.fail(e)),
         }
@@ -164,14 +179,8 @@ impl<'fd> Session<'fd> {
         pending: &[u8],
         policy: &Policy,
     ) -> Result<Self> {
-        Self::begin(
-            Some(find(protocol)?),
-            connection.into(),
-            host,
-            stage,
-            pending,
-            policy,
-        )
+        let service = find(protocol)?;
+        Self::begin(Some(service), connection.into(), host, stage, pending, policy)
     }
 
     /// The TLS handshake alone, for a caller that has received the go-ahead of a protocol that it
@@ -183,6 +192,78 @@ impl<'fd> Session<'fd> {
         Self::begin(None, connection.into(), host, Stage::GoAhead, &[], policy)
     }
 
+    /// The server's side: answers the client's upgrade command with the go-ahead and does the
+    /// handshake, with the policy's server certificate.
+    ///
+    /// `command` is all that the caller has read since the client's upgrade command began, the
+    /// command included; if it is empty (or not whole) the library reads it. What a client, or somebody between,
+    /// has sent behind the command is never obeyed: it is `injected`, nothing is answered, and the
+    /// connection is shut down (CVE-2011-0411). Where TLS begins without a go-ahead (protocols with TLS
+    /// from the first byte; MySQL, behind its SSLRequest) those bytes are the ClientHello.
+    ///
+    /// # Errors
+    /// `malformed` where the client says something else than the upgrade command, to which the caller may still
+    /// answer; `untrusted`, `expired`, `fingerprint-mismatch` for a client certificate that the policy does not
+    /// accept; `invalid` for a level that is none of a server's; and as [`upgrade`](Session::upgrade).
+    pub fn accept(
+        protocol: &str,
+        connection: impl Into<Connection<'fd>>,
+        command: &[u8],
+        policy: &Policy,
+    ) -> Result<Self> {
+        let connection = usable(connection.into())?;
+        Self::make(Negotiation::accept(protocol, policy)?, connection, command)
+    }
+
+    /// Sends the protocol's own refusal to the client's upgrade command instead (454, NO, -ERR, 580 …)
+    /// and leaves the connection to the caller, in clear. `command` is as for [`accept`](Session::accept); of
+    /// the policy only the time-out counts.
+    ///
+    /// # Errors
+    /// `unsupported` for protocols without a refusal (HTTP, MySQL), and as `accept`.
+    pub fn refuse(
+        protocol: &str,
+        connection: impl Into<Connection<'fd>>,
+        command: &[u8],
+        policy: &Policy,
+    ) -> Result<()> {
+        let connection = usable(connection.into())?;
+        let negotiation = Negotiation::refusal(protocol, policy)?;
+        establish(negotiation, connection.as_fd(), command).map(drop)
+    }
+
+    /// A session of a negotiation that wants the handshake or goes on in clear, for event loops: go on
+    /// with [`try_handshake`](Session::try_handshake).
+    ///
+    /// # Errors
+    /// `invalid` if the negotiation is not over, or for a descriptor that is no stream socket.
+    pub fn negotiated(negotiation: Negotiation, connection: impl Into<Connection<'fd>>) -> Result<Self> {
+        let connection = usable(connection.into())?;
+        let want = negotiation.want();
+        let mut attempt = negotiation.into_attempt();
+        attempt.note_peer(connection.as_fd());
+        let mut transport = Transport::new(connection.as_fd().as_raw_fd());
+        transport.never_wait_first();
+        match want {
+            Want::Plain(because) => {
+                let (channel, attempt) = stay_plain(attempt, transport, because);
+                Ok(Self::over(connection, channel, attempt))
+            }
+            Want::Handshake => {
+                let mut handshake = Handshake::begin(attempt, transport)?;
+                let attempt = &mut handshake.attempt;
+                let outcome = attempt.outcome.clone();
+                let heard = std::mem::take(&mut attempt.heard);
+                let policy = attempt.policy.clone();
+                let channel = Channel::Handshake(Box::new(handshake));
+                Ok(Self::new(connection, channel, outcome, heard, policy))
+            }
+            Want::Write | Want::Read => Err(Error::invalid(
+                "the negotiation is not over: it still wants to write or to read",
+            )),
+        }
+    }
+
     fn begin(
         service: Option<Service>,
         connection: Connection<'fd>,
@@ -191,43 +272,62 @@ impl<'fd> Session<'fd> {
         pending: &[u8],
         policy: &Policy,
     ) -> Result<Self> {
-        let deadline = Deadline::after(Some(policy.rules.timeout));
-        check_socket(connection.as_fd().as_raw_fd())
-            .map_err(|e| Error::invalid(format!("the descriptor cannot be used: {e}")))?;
-        let mut attempt = Attempt::begin(service, host, policy, deadline)?;
-        Self::make(&mut attempt, connection, stage, pending)
+        let connection = usable(connection)?;
+        let attempt = Attempt::client(service, host, policy)?;
+        Self::make_client(attempt, connection, stage, pending)
     }
 
-    fn make(
-        attempt: &mut Attempt<'_>,
+    fn make_client(
+        attempt: Attempt,
         connection: Connection<'fd>,
         stage: Stage,
         pending: &[u8],
     ) -> Result<Self> {
-        match attempt.run(connection.as_fd(), stage, pending) {
-            Ok(channel) => {
-                if attempt.stay_plain {
-                    attempt.outcome.because = Some(Because::HandshakeFailed);
-                }
-                Ok(Self {
-                    connection,
-                    channel: Mutex::new(channel),
-                    closed: AtomicBool::new(false),
-                    busy: AtomicUsize::new(0),
-                    time_limit: Mutex::new(None),
-                    process: process(),
-                    outcome: attempt.take_outcome(),
-                    heard: std::mem::take(&mut attempt.heard),
-                    policy: attempt.policy.clone(),
-                })
-            }
-            Err(e) => Err(attempt.fail(e)),
+        let local = socket2::SockRef::from(&connection).local_addr().ok();
+        let local = local.and_then(|a| a.as_socket()).map(|a| a.ip());
+        Self::make(Negotiation::client(attempt, stage, local)?, connection, pending)
+    }
+
+    fn make(negotiation: Negotiation, connection: Connection<'fd>, pending: &[u8]) -> Result<Self> {
+        let (channel, attempt) = establish(negotiation, connection.as_fd(), pending)?;
+        Ok(Self::over(connection, channel, attempt))
+    }
+
+    fn over(connection: Connection<'fd>, channel: Channel, attempt: Attempt) -> Self {
+        Self::new(
+            connection,
+            channel,
+            attempt.outcome,
+            attempt.heard,
+            attempt.policy,
+        )
+    }
+
+    fn new(
+        connection: Connection<'fd>,
+        channel: Channel,
+        outcome: Outcome,
+        heard: Vec<u8>,
+        policy: Policy,
+    ) -> Self {
+        Self {
+            connection,
+            channel: Mutex::new(channel),
+            closed: AtomicBool::new(false),
+            busy: AtomicUsize::new(0),
+            time_limit: Mutex::new(None),
+            process: process(),
+            outcome: Box::new(outcome),
+            judged: OnceCell::new(),
+            heard,
+            policy,
         }
     }
 
-    /// What did happen.
+    /// What did happen. Before the handshake of a [negotiated](Session::negotiated) session is through
+    /// it tells of the dialog alone.
     pub fn outcome(&self) -> &Outcome {
-        &self.outcome
+        self.judged.get().unwrap_or(&self.outcome)
     }
 
     /// All that the peer said in clear before the session, raw. Nothing of it is to be acted on
@@ -263,7 +363,7 @@ impl<'fd> Session<'fd> {
     pub fn peer_certificate(&self) -> Option<Vec<u8>> {
         match &*lock(&self.channel) {
             Channel::Tls(stream) => stream.ssl().peer_certificate()?.to_der().ok(),
-            Channel::Plain(..) => None,
+            Channel::Plain(..) | Channel::Handshake(_) => None,
         }
     }
 
@@ -275,9 +375,15 @@ impl<'fd> Session<'fd> {
                 .ssl()
                 .current_cipher()
                 .map(|c| (c.name(), c.version(), c.bits().secret)),
-            Channel::Plain(..) => None,
+            Channel::Plain(..) | Channel::Handshake(_) => None,
         }
     }
+}
+
+fn usable(connection: Connection<'_>) -> Result<Connection<'_>> {
+    check_socket(connection.as_fd().as_raw_fd())
+        .map_err(|e| Error::invalid(format!("the descriptor cannot be used: {e}")))?;
+    Ok(connection)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

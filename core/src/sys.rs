@@ -27,6 +27,11 @@ impl Deadline {
         self.0.is_some_and(|at| Instant::now() >= at)
     }
 
+    /// How much time is left; `None` for ever.
+    pub(crate) fn left(self) -> Option<Duration> {
+        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
     /// The earlier of this and so long from now.
     pub(crate) fn or_after(self, time: Duration) -> Self {
         let soon = Instant::now().checked_add(time);

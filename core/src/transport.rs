@@ -33,14 +33,19 @@ enum Guard {
 pub(crate) struct Transport {
     fd: RawFd,
     kept: Vec<u8>,
+    /// Bytes of TLS that were read before it began.
+    read: Vec<u8>,
     guard: Guard,
     first: Vec<u8>,
     eof: bool,
     wrote: bool,
     /// How much more OpenSSL may read before it must come back to us.
     budget: usize,
+    ran_out: bool,
     /// The next read would come too early: something was written, and nobody has waited since.
     too_early: bool,
+    /// Whether somebody waits for the peer between a write and the next read.
+    waits_first: bool,
     flights: u32,
     moved: u64,
     failed: Option<i32>,
@@ -51,12 +56,15 @@ impl Transport {
         Self {
             fd,
             kept: Vec::new(),
+            read: Vec::new(),
             guard: Guard::Open,
             first: Vec::new(),
             eof: false,
             wrote: false,
             budget: BUDGET,
+            ran_out: false,
             too_early: true,
+            waits_first: true,
             flights: 0,
             moved: 0,
             failed: None,
@@ -64,9 +72,14 @@ impl Transport {
     }
 
     /// From here on the peer must speak TLS: what does not begin like a TLS record never reaches
-    /// OpenSSL.
-    pub(crate) fn expect_tls(&mut self) {
+    /// OpenSSL. These bytes of it were read already.
+    pub(crate) fn expect_tls(&mut self, read: Vec<u8>) {
         self.guard = Guard::FirstRecord(0);
+        self.read = read;
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd
     }
 
     /// The bytes that came where TLS was expected.
@@ -77,12 +90,36 @@ impl Transport {
     /// A new call into OpenSSL begins.
     pub(crate) fn refill(&mut self) {
         self.budget = BUDGET;
+        self.ran_out = false;
         self.failed = None;
     }
 
     /// The next read asks the kernel, whatever was written before.
     pub(crate) fn read_at_once(&mut self) {
         self.too_early = false;
+    }
+
+    /// For event loops: every read asks the kernel, as nobody waits here.
+    pub(crate) fn never_wait_first(&mut self) {
+        self.waits_first = false;
+        self.too_early = false;
+    }
+
+    /// Whether the last read ended for want of budget and not of bytes.
+    pub(crate) fn has_more(&self) -> bool {
+        self.ran_out
+    }
+
+    /// Keeps these bytes, to be sent with the next.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wrote = true;
+        self.too_early = self.waits_first;
+        if self.kept.len().saturating_add(bytes.len()) > MAX_KEPT {
+            // Only a peer that makes us answer and never reads gets here.
+            return Err(io::Error::other("the peer does not read what it asks for"));
+        }
+        self.kept.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
 
     /// Whether the peer closed its side.
@@ -147,6 +184,19 @@ impl Transport {
         self.moved = self.moved.wrapping_add(u64::try_from(n).unwrap_or(0));
     }
 
+    /// Counts bytes that came, and looks at them where TLS must begin.
+    fn take(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.count(bytes.len());
+        if self.wrote {
+            self.wrote = false;
+            self.flights = self.flights.saturating_add(1);
+        }
+        if let Guard::FirstRecord(seen) = self.guard {
+            self.inspect(seen, bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
     /// Looks at the beginning of what the server says; an error once it is not TLS.
     fn inspect(&mut self, seen: usize, bytes: &[u8]) -> io::Result<()> {
         for (i, b) in bytes.iter().enumerate() {
@@ -180,12 +230,20 @@ impl Read for Transport {
         if self.guard == Guard::Clear {
             return Err(io::ErrorKind::InvalidData.into());
         }
+        if !self.read.is_empty() {
+            let n = self.read.len().min(buffer.len());
+            for (to, from) in buffer.iter_mut().zip(self.read.drain(..n)) {
+                *to = from;
+            }
+            return self.take(buffer.get(..n).unwrap_or_default());
+        }
         if std::mem::take(&mut self.too_early) {
             // The answer cannot be here yet, and asking for it is a system call: wait first.
             return Err(io::ErrorKind::WouldBlock.into());
         }
         if self.budget == 0 {
             self.budget = BUDGET;
+            self.ran_out = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let n = match recv(self.fd, buffer, 0) {
@@ -197,23 +255,13 @@ impl Read for Transport {
             self.eof = true;
             return Ok(0);
         }
-        self.count(n);
         self.budget = self.budget.saturating_sub(n);
-        if self.wrote {
-            self.wrote = false;
-            self.flights = self.flights.saturating_add(1);
-        }
-        if let Guard::FirstRecord(seen) = self.guard {
-            self.inspect(seen, buffer.get(..n).unwrap_or_default())?;
-        }
-        Ok(n)
+        self.take(buffer.get(..n).unwrap_or_default())
     }
 }
 
 impl Write for Transport {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.wrote = true;
-        self.too_early = true;
         let taken = if self.kept.is_empty() {
             match send(self.fd, bytes) {
                 Ok(n) => n,
@@ -223,12 +271,7 @@ impl Write for Transport {
             0
         };
         self.count(taken);
-        let rest = bytes.get(taken..).unwrap_or_default();
-        if self.kept.len().saturating_add(rest.len()) > MAX_KEPT {
-            // Only a peer that makes us answer and never reads gets here.
-            return Err(io::Error::other("the peer does not read what it asks for"));
-        }
-        self.kept.extend_from_slice(rest);
+        self.keep(bytes.get(taken..).unwrap_or_default())?;
         Ok(bytes.len())
     }
 
@@ -298,7 +341,7 @@ mod tests {
             for chunk in [1, 2, bytes.len()] {
                 let (ours, mut theirs) = UnixStream::pair().unwrap();
                 let mut transport = Transport::new(ours.as_raw_fd());
-                transport.expect_tls();
+                transport.expect_tls(Vec::new());
                 transport.read_at_once();
                 let mut result = Ok(0);
                 for part in bytes.chunks(chunk) {

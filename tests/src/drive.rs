@@ -21,7 +21,7 @@ pub enum End {
 /// If something does not hold that must.
 pub fn negotiate(protocol: &str, level: Level, stage: Stage, mut bytes: &[u8], sizes: &[usize]) -> End {
     let policy = Policy::new(level).client_name("me.example.test").unwrap();
-    let mut negotiation = Negotiation::new(protocol, stage, "me", &policy).unwrap();
+    let mut negotiation = Negotiation::new(protocol, "mail.example.test", stage, &policy).unwrap();
     let mut sizes = sizes.iter().copied();
     let mut size = 1;
     let mut said = Vec::new();

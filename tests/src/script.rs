@@ -35,6 +35,7 @@
 //! | `S> bytes` | the server sends exactly this |
 //! | `S* 1000 bytes` | … so many times |
 //! | `C: text` | the client must say exactly this line |
+//! | `C> bytes` | the client must send exactly this |
 //! | `(next segment)` | what follows is sent by a call of its own, a little later |
 //! | `(ClientHello)` | wait until the client has begun the handshake |
 //! | `(TLS)` | the server does its side of the handshake; what follows is said over TLS |
@@ -318,6 +319,7 @@ fn step(line: &str) -> Result<Option<Step>, String> {
     Ok(Some(match who {
         "S:" => Step::Say([unescape(text)?, b"\r\n".to_vec()].concat()),
         "C:" => Step::Hear([unescape(text)?, b"\r\n".to_vec()].concat()),
+        "C>" => Step::Hear(unescape(text)?),
         "S>" => Step::Say(unescape(text)?),
         "S*" => {
             let (n, bytes) = text.split_once(' ').ok_or("no number")?;

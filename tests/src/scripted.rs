@@ -123,8 +123,8 @@ impl<'a> Server<'a> {
         self.flush();
         let wanted = shown(expected);
         let said = match &mut self.channel {
-            Channel::Clear(clear) => read_line(clear),
-            Channel::Tls(tls) => read_line(tls),
+            Channel::Clear(clear) => read_like(expected, clear),
+            Channel::Tls(tls) => read_like(expected, tls),
             Channel::Gone(why) => Err(io::Error::other(why.clone())),
         };
         match said {
@@ -203,6 +203,16 @@ impl<'a> Server<'a> {
         }
         Ok(())
     }
+}
+
+/// As many bytes as are expected; where that is a line, a line, which tells better what is wrong.
+fn read_like(expected: &[u8], mut stream: impl Read) -> io::Result<Vec<u8>> {
+    if expected.iter().position(|b| *b == b'\n') == expected.len().checked_sub(1) {
+        return read_line(stream);
+    }
+    let mut said = vec![0; expected.len()];
+    stream.read_exact(&mut said)?;
+    Ok(said)
 }
 
 fn fd(stream: &TcpStream) -> i32 {

@@ -38,7 +38,7 @@ fn endless(protocol: &str, level: Level, before: &[u8], line: &[u8]) -> (Word, u
     let piece = line.repeat(4096 / line.len() + 1);
     let start = NOW.load(Ordering::Relaxed);
     PEAK.store(start, Ordering::Relaxed);
-    let mut negotiation = Negotiation::new(protocol, Stage::Greeting, "me", &policy).unwrap();
+    let mut negotiation = Negotiation::new(protocol, "mail.example.test", Stage::Greeting, &policy).unwrap();
     let mut result = negotiation.receive(before);
     let mut heard = 0;
     while result.is_ok() {

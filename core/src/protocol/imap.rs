@@ -10,16 +10,17 @@
 //! RFC 9051 and RFC 3501 §6.2.1 (STARTTLS), RFC 2595 §3. An untagged OK is no answer, and a tagged
 //! NO or BAD is never OK. PREAUTH rules STARTTLS out, so whoever forges it strips TLS.
 
+use crate::command::{Answer, Server};
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::wire::line::{trim_end, words};
 use crate::wire::Framing;
 
-pub(super) fn imap(ask: &Ask<'_>) -> Box<dyn Dialog> {
-    Box::new(Imap {
+pub(super) fn imap(ask: &Ask<'_>) -> crate::Result<Box<dyn Dialog>> {
+    Ok(Box::new(Imap {
         stage: ask.stage,
         insist: ask.insist,
         state: State::Greeting,
-    })
+    }))
 }
 
 struct Imap {
@@ -144,7 +145,7 @@ impl Dialog for Imap {
                 Err(Refusal::malformed("a tag that was never sent", message))
             }
             (State::StartTls, Said::Tagged(_, word)) => match &word[..] {
-                b"OK" => Ok(Step::StartTls),
+                b"OK" => Ok(Step::go()),
                 b"NO" | b"BAD" => Err(Refusal::no(findings.offered, message, false)),
                 _ => Err(Refusal::malformed("what is no answer to STARTTLS", message)),
             },
@@ -174,4 +175,32 @@ impl Dialog for Imap {
             State::StartTls => "the answer to STARTTLS",
         }
     }
+}
+
+pub(super) const SERVER: Server = Server {
+    framing: Framing::Line,
+    awaits: "the STARTTLS command",
+    hello_follows: false,
+    refuses: true,
+    answer,
+};
+
+fn answer(command: &[u8]) -> Result<Answer, Refusal> {
+    let words: Vec<&[u8]> = words(command).collect();
+    match words.as_slice() {
+        [tag, word] if word.eq_ignore_ascii_case(b"STARTTLS") && is_tag(tag) => {
+            let tag = String::from_utf8_lossy(tag);
+            Ok(Answer::lines(
+                &format!("{tag} OK Begin TLS negotiation now"),
+                &format!("{tag} NO [UNAVAILABLE] TLS is not available"),
+            ))
+        }
+        _ => Err(Refusal::malformed("what is not STARTTLS", command)),
+    }
+}
+
+/// RFC 9051 §9: what goes back to the client is what it may have sent.
+fn is_tag(tag: &[u8]) -> bool {
+    let fits = |b: &u8| b.is_ascii_graphic() && !b"(){%*\"\\+".contains(b);
+    tag.len() <= 64 && tag.iter().all(fits)
 }

@@ -6,8 +6,10 @@ mod pop3;
 mod sieve;
 mod smtp;
 
+use crate::command::Server;
 use crate::dialog::{Ask, Dialog};
 use crate::error::{Error, Result};
+use crate::wire::Framing;
 
 /// A protocol that upgrades in-band, and the port with TLS from the first byte beside it.
 #[derive(Debug)]
@@ -25,7 +27,13 @@ pub struct Protocol {
     pub spec: &'static str,
     /// What comes first on the new session.
     pub afterwards: &'static str,
-    pub(crate) client: fn(&Ask<'_>) -> Box<dyn Dialog>,
+    /// How often the client speaks and waits for the answer before the handshake, at a level that
+    /// requires TLS: the fewest that the protocol permits. A test counts them.
+    pub round_trips: u32,
+    pub(crate) client: fn(&Ask<'_>) -> Result<Box<dyn Dialog>>,
+    pub(crate) server: Server,
+    /// An answer to what was asked in clear that comes inside TLS and is read away.
+    pub(crate) answer_inside: Option<Framing>,
 }
 
 /// Every protocol.
@@ -37,7 +45,10 @@ pub static PROTOCOLS: &[Protocol] = &[
         alpn: None,
         spec: "RFC 3207",
         afterwards: "the client says EHLO again",
+        round_trips: 2,
         client: smtp::smtp,
+        server: smtp::SERVER,
+        answer_inside: None,
     },
     Protocol {
         name: "submission",
@@ -46,7 +57,10 @@ pub static PROTOCOLS: &[Protocol] = &[
         alpn: None,
         spec: "RFC 6409, RFC 3207",
         afterwards: "the client says EHLO again",
+        round_trips: 2,
         client: smtp::smtp,
+        server: smtp::SERVER,
+        answer_inside: None,
     },
     Protocol {
         name: "lmtp",
@@ -55,7 +69,10 @@ pub static PROTOCOLS: &[Protocol] = &[
         alpn: None,
         spec: "RFC 2033, RFC 3207",
         afterwards: "the client says LHLO again",
+        round_trips: 2,
         client: smtp::lmtp,
+        server: smtp::SERVER,
+        answer_inside: None,
     },
     Protocol {
         name: "imap",
@@ -64,7 +81,10 @@ pub static PROTOCOLS: &[Protocol] = &[
         alpn: Some("imap"),
         spec: "RFC 2595, RFC 9051",
         afterwards: "the client asks for the capabilities again",
+        round_trips: 1,
         client: imap::imap,
+        server: imap::SERVER,
+        answer_inside: None,
     },
     Protocol {
         name: "pop3",
@@ -73,7 +93,10 @@ pub static PROTOCOLS: &[Protocol] = &[
         alpn: Some("pop3"),
         spec: "RFC 2595",
         afterwards: "the client asks for the capabilities again",
+        round_trips: 1,
         client: pop3::pop3,
+        server: pop3::SERVER,
+        answer_inside: None,
     },
     Protocol {
         name: "sieve",
@@ -82,7 +105,10 @@ pub static PROTOCOLS: &[Protocol] = &[
         alpn: Some("managesieve"),
         spec: "RFC 5804",
         afterwards: "the server sends its capabilities again",
+        round_trips: 1,
         client: sieve::sieve,
+        server: sieve::SERVER,
+        answer_inside: None,
     },
 ];
 

@@ -9,16 +9,17 @@
 //!
 //! RFC 2595 §4 (STLS), RFC 1939 (POP3), RFC 2449 (CAPA).
 
+use crate::command::{Answer, Server};
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::wire::line::{begins_with_word, trim_end, words};
 use crate::wire::Framing;
 
-pub(super) fn pop3(ask: &Ask<'_>) -> Box<dyn Dialog> {
-    Box::new(Pop3 {
+pub(super) fn pop3(ask: &Ask<'_>) -> crate::Result<Box<dyn Dialog>> {
+    Ok(Box::new(Pop3 {
         stage: ask.stage,
         insist: ask.insist,
         state: State::Greeting,
-    })
+    }))
 }
 
 struct Pop3 {
@@ -63,7 +64,7 @@ impl Pop3 {
 impl Dialog for Pop3 {
     fn framing(&self) -> Framing {
         match self.state {
-            State::Capa => Framing::Listing,
+            State::Capa => Framing::Listing("+OK"),
             _ => Framing::Line,
         }
     }
@@ -90,7 +91,7 @@ impl Dialog for Pop3 {
             (State::Capa, true) => self.capabilities(message, findings),
             // CAPA is younger than STLS: a server without it may still know STLS.
             (State::Capa, false) => Ok(self.stls()),
-            (State::Stls, true) => Ok(Step::StartTls),
+            (State::Stls, true) => Ok(Step::go()),
             (State::Stls, false) => Err(Refusal::no(findings.offered, message, temporary(message))),
         }
     }
@@ -109,4 +110,22 @@ fn temporary(message: &[u8]) -> bool {
     words(message)
         .nth(1)
         .is_some_and(|code| code.eq_ignore_ascii_case(b"[SYS/TEMP]"))
+}
+
+pub(super) const SERVER: Server = Server {
+    framing: Framing::Line,
+    awaits: "the STLS command",
+    hello_follows: false,
+    refuses: true,
+    answer,
+};
+
+fn answer(command: &[u8]) -> Result<Answer, Refusal> {
+    if words(command).count() != 1 || !begins_with_word(command, "STLS") {
+        return Err(Refusal::malformed("what is not STLS", command));
+    }
+    Ok(Answer::lines(
+        "+OK Begin TLS negotiation",
+        "-ERR [SYS/TEMP] TLS is not available",
+    ))
 }

@@ -12,17 +12,18 @@
 //! RFC 5804 §1.7 (capabilities), §2.2 (STARTTLS). After the handshake the server sends its
 //! capabilities again.
 
+use crate::command::{Answer, Server};
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
 use crate::wire::line::{begins_with_word, trim_end, words};
 use crate::wire::Framing;
 
-pub(super) fn sieve(ask: &Ask<'_>) -> Box<dyn Dialog> {
-    Box::new(Sieve {
+pub(super) fn sieve(ask: &Ask<'_>) -> crate::Result<Box<dyn Dialog>> {
+    Ok(Box::new(Sieve {
         stage: ask.stage,
         insist: ask.insist,
         asked: false,
         offered: false,
-    })
+    }))
 }
 
 struct Sieve {
@@ -76,7 +77,7 @@ impl Dialog for Sieve {
                 self.capability(line, findings);
                 Ok(Step::Listen)
             }
-            (true, b"OK") => Ok(Step::StartTls),
+            (true, b"OK") => Ok(Step::go()),
             (true, b"NO") => Err(Refusal::no(findings.offered, message, try_later(line))),
             (true, b"BYE") => Err(Refusal::bye(message)),
             _ => Err(Refusal::malformed("what is no ManageSieve response", message)),
@@ -101,4 +102,22 @@ fn try_later(line: &[u8]) -> bool {
     line.to_ascii_uppercase()
         .windows(b"(TRYLATER".len())
         .any(|w| w == b"(TRYLATER")
+}
+
+pub(super) const SERVER: Server = Server {
+    framing: Framing::Line,
+    awaits: "the STARTTLS command",
+    hello_follows: false,
+    refuses: true,
+    answer,
+};
+
+fn answer(command: &[u8]) -> Result<Answer, Refusal> {
+    if words(command).count() != 1 || !begins_with_word(command, "STARTTLS") {
+        return Err(Refusal::malformed("what is not STARTTLS", command));
+    }
+    Ok(Answer::lines(
+        "OK \"Begin TLS negotiation now.\"",
+        "NO (TRYLATER) \"TLS is not available.\"",
+    ))
 }

@@ -13,17 +13,18 @@
 //!
 //! RFC 3207 (STARTTLS), RFC 5321 §3.2, §4.2 (EHLO, replies), RFC 2033 (LMTP).
 
+use crate::command::{Answer, Server};
 use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::wire::line::words;
+use crate::wire::line::{begins_with_word, words};
 use crate::wire::reply::Reply;
 use crate::wire::Framing;
 
-pub(super) fn smtp(ask: &Ask<'_>) -> Box<dyn Dialog> {
-    Box::new(Smtp::new("EHLO", ask))
+pub(super) fn smtp(ask: &Ask<'_>) -> crate::Result<Box<dyn Dialog>> {
+    Ok(Box::new(Smtp::new("EHLO", ask)))
 }
 
-pub(super) fn lmtp(ask: &Ask<'_>) -> Box<dyn Dialog> {
-    Box::new(Smtp::new("LHLO", ask))
+pub(super) fn lmtp(ask: &Ask<'_>) -> crate::Result<Box<dyn Dialog>> {
+    Ok(Box::new(Smtp::new("LHLO", ask)))
 }
 
 struct Smtp {
@@ -110,7 +111,7 @@ impl Dialog for Smtp {
                 self.ask_or_stop(false)
             }
             (State::Hello | State::PlainHelo, 400..) => Err(Refusal::unwelcome(message, reply.temporary())),
-            (State::StartTls, 220) => Ok(Step::StartTls),
+            (State::StartTls, 220) => Ok(Step::go()),
             (State::StartTls, 400..) => Err(Refusal::no(findings.offered, message, reply.temporary())),
             _ => Err(Refusal::malformed("a reply that does not fit", message)),
         }
@@ -130,4 +131,23 @@ impl Dialog for Smtp {
             (State::StartTls, _) => "the answer to STARTTLS",
         }
     }
+}
+
+pub(super) const SERVER: Server = Server {
+    framing: Framing::Line,
+    awaits: "the STARTTLS command",
+    hello_follows: false,
+    refuses: true,
+    answer,
+};
+
+fn answer(command: &[u8]) -> Result<Answer, Refusal> {
+    // RFC 3207 §4: no parameters.
+    if words(command).count() != 1 || !begins_with_word(command, "STARTTLS") {
+        return Err(Refusal::malformed("what is not STARTTLS", command));
+    }
+    Ok(Answer::lines(
+        "220 2.0.0 Ready to start TLS",
+        "454 4.7.0 TLS not available due to temporary reason",
+    ))
 }

@@ -13,7 +13,7 @@ use crate::policy::Policy;
 use crate::sys::{process, shut_down, wait_any, Deadline};
 
 /// Bytes given to one SSL_write: one TLS record.
-const RECORD: usize = 16 * 1024;
+pub(super) const RECORD: usize = 16 * 1024;
 /// Bytes of TLS that count as progress in a read that gives the caller none: more than one record.
 const NOTHING_FOR_US: u64 = 64 * 1024;
 /// How long `close` waits for the kernel to take the close_notify.
@@ -173,7 +173,7 @@ impl Session<'_> {
         }
     }
 
-    fn same_process(&self) -> Result<()> {
+    pub(super) fn same_process(&self) -> Result<()> {
         if process() == self.process {
             return Ok(());
         }
@@ -183,6 +183,14 @@ impl Session<'_> {
     }
 
     pub(super) fn usable(&self) -> Result<MutexGuard<'_, Channel>> {
+        let channel = self.unclosed()?;
+        if matches!(*channel, Channel::Handshake(_)) {
+            return Err(Error::invalid("the TLS handshake of this session is not done"));
+        }
+        Ok(channel)
+    }
+
+    pub(super) fn unclosed(&self) -> Result<MutexGuard<'_, Channel>> {
         self.same_process()?;
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::invalid("this session is closed"));

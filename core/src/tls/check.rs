@@ -16,7 +16,7 @@ use openssl::x509::{X509NameRef, X509Ref, X509StoreContextRef};
 use super::{ffi, trust};
 use crate::level::Level;
 use crate::name::ServerName;
-use crate::outcome::{Certificate, Check, CheckKind, Identity, ProvenBy};
+use crate::outcome::{Certificate, Check, CheckKind, Identity, Outcome, ProvenBy, Role};
 use crate::rules::Rules;
 use crate::text::{hex, printable};
 use crate::verdict::judge_peer;
@@ -34,6 +34,15 @@ pub(crate) struct Examined {
     pub(crate) holds_until: Instant,
     /// The root at which the chain ends, for the evidence.
     root: Option<String>,
+}
+
+impl Examined {
+    /// Writes it into the outcome.
+    pub(crate) fn record(self, outcome: &mut Outcome) {
+        outcome.checks = self.checks;
+        outcome.identity = self.identity;
+        outcome.certificate = Some((*self.certificate).clone());
+    }
 }
 
 /// Called in the handshake with the peer's chain: verifies it, runs every check and records them
@@ -67,10 +76,11 @@ pub(crate) fn verify_peer(ssl: &SslRef, ctx: &mut X509StoreContextRef) -> Option
         out_of_time: in_time(&log),
         names: &watch.names,
         rules: &watch.rules,
+        role: watch.role,
         certificate: None,
         holds_until: holds_until(leaf),
     });
-    let verdict = judge_peer(&watch.rules, &examined.checks);
+    let verdict = judge_peer(&watch.rules, watch.role, &examined.checks);
     *watch.examined.lock().unwrap_or_else(PoisonError::into_inner) = Some(examined);
     if verdict.is_err() {
         // The alert that the peer is sent follows from this.
@@ -107,6 +117,7 @@ pub(crate) fn examine_again(
         out_of_time: None,
         names,
         rules,
+        role: Role::Client,
         certificate: Some(Arc::clone(&before.certificate)),
         holds_until: before.holds_until,
     })
@@ -120,6 +131,7 @@ struct Known<'a> {
     out_of_time: Option<String>,
     names: &'a [ServerName],
     rules: &'a Rules,
+    role: Role,
     certificate: Option<Arc<Certificate>>,
     holds_until: Instant,
 }
@@ -132,6 +144,7 @@ fn examine(known: Known<'_>) -> Examined {
         out_of_time,
         names,
         rules,
+        role,
         certificate,
         holds_until,
     } = known;
@@ -152,7 +165,11 @@ fn examine(known: Known<'_>) -> Examined {
         }),
     );
     let time = verdict(CheckKind::Time, out_of_time.or_else(|| leaf_out_of_time(leaf)));
-    let mut checks = vec![chain, name, time];
+    let mut checks = match role {
+        Role::Client => vec![chain, name, time],
+        // No name is expected of a client.
+        Role::Server => vec![chain, time],
+    };
     let mut pinned = None;
     if rules.level == Level::Fingerprint {
         pinned = [&certificate.sha256, &certificate.spki_sha256]
@@ -172,8 +189,19 @@ fn examine(known: Known<'_>) -> Examined {
     let identity = match (pinned, matched) {
         (Some(pin), _) => Identity {
             proven_by: Some(ProvenBy::Fingerprint),
-            name: names.first().map(ToString::to_string),
+            name: match role {
+                Role::Client => names.first().map(ToString::to_string),
+                Role::Server => certificate.names.first().cloned(),
+            },
             evidence: Some(format!("sha256 {pin}")),
+        },
+        (None, None) if role == Role::Server && checks.iter().all(|c| c.ok) => Identity {
+            proven_by: Some(ProvenBy::Pkix),
+            name: Some(certificate.names.first().unwrap_or(&certificate.subject).clone()),
+            evidence: Some(match &root {
+                Some(root) => format!("{}, by {root}", certificate.subject),
+                None => certificate.subject.clone(),
+            }),
         },
         (None, Some((name, matched))) if checks.iter().all(|c| c.ok) => Identity {
             proven_by: Some(ProvenBy::Pkix),
@@ -270,11 +298,13 @@ fn describe(cert: &X509Ref) -> Certificate {
         names
             .iter()
             .take(64)
-            .filter_map(|name| match (name.dnsname(), name.ipaddress()) {
-                (Some(dns), _) => Some(printable(dns.as_bytes())),
-                (None, Some(ip)) => address(ip),
-                _ => None,
-            })
+            .filter_map(
+                |name| match (name.dnsname().or_else(|| name.email()), name.ipaddress()) {
+                    (Some(text), _) => Some(printable(text.as_bytes())),
+                    (None, Some(ip)) => address(ip),
+                    _ => None,
+                },
+            )
             .collect()
     });
     Certificate {

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod ffi;
 mod pem;
 mod resume;
+mod server;
 mod trust;
 
 use std::path::Path;
@@ -16,17 +17,20 @@ use once_cell::sync::OnceCell;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{
-    Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef, SslSession,
+    NameType, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef, SslSession,
     SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
 
 use crate::error::{Error, Result, Word};
 use crate::level::MinTls;
 use crate::name::ServerName;
-use crate::outcome::{Effective, Tls};
+use crate::outcome::{Effective, Role, Tls};
+use crate::protocol::Service;
 use crate::rules::Rules;
+use crate::text::printable;
 use check::{Examined, Found};
 use resume::{Key, Sessions, Slot};
+use server::ServerContext;
 use trust::Trust;
 
 /// What a policy and all derived from it share: made at first use, immutable but for the store of
@@ -34,6 +38,7 @@ use trust::Trust;
 #[derive(Default)]
 pub(crate) struct Shared {
     context: OnceCell<Context>,
+    server: Mutex<Option<Arc<ServerContext>>>,
     sessions: Arc<Sessions>,
 }
 
@@ -45,6 +50,9 @@ struct Context {
 /// What the callbacks of one connection's SSL need and find. Lives in the SSL.
 pub(crate) struct Watch {
     rules: Arc<Rules>,
+    role: Role,
+    /// The identifier that the protocol has, for the server to choose.
+    alpn: Option<&'static str>,
     names: Vec<ServerName>,
     trust_is_system: bool,
     examined: Found,
@@ -52,7 +60,24 @@ pub(crate) struct Watch {
     began: AtomicBool,
     /// Why the system's bundle could not be asked.
     trouble: Mutex<Option<Error>>,
-    slot: Slot,
+    /// Where sessions wait that may be resumed; a server keeps none.
+    slot: Option<Slot>,
+}
+
+impl Watch {
+    fn new(rules: &Arc<Rules>, role: Role, trust_is_system: bool) -> Self {
+        Self {
+            rules: Arc::clone(rules),
+            role,
+            alpn: None,
+            names: Vec::new(),
+            trust_is_system,
+            examined: Mutex::new(None),
+            began: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+            slot: None,
+        }
+    }
 }
 
 /// A connection's SSL before its handshake, and the key under which its session may be kept.
@@ -68,6 +93,10 @@ pub(crate) struct Target<'a> {
     pub(crate) alpn: Option<&'a str>,
     pub(crate) host: &'a ServerName,
     pub(crate) port: u16,
+}
+
+fn needed_index() -> Result<Index<Ssl, Watch>> {
+    watch_index().ok_or_else(|| Error::new(Word::Bug, "OpenSSL has no memory"))
 }
 
 fn watch_index() -> Option<Index<Ssl, Watch>> {
@@ -107,48 +136,58 @@ impl Shared {
             }
             None => None,
         };
-        let index = watch_index().ok_or_else(|| Error::new(Word::Bug, "OpenSSL has no memory"))?;
         ssl.set_ex_data(
-            index,
+            needed_index()?,
             Watch {
-                rules: Arc::clone(rules),
                 names,
-                trust_is_system: context.trust_is_system,
-                examined: Mutex::new(None),
-                began: AtomicBool::new(false),
-                trouble: Mutex::new(None),
-                slot: Slot::new(key, Arc::clone(&self.sessions)),
+                slot: Some(Slot::new(key, Arc::clone(&self.sessions))),
+                ..Watch::new(rules, Role::Client, context.trust_is_system)
             },
         );
         Ok(Prepared { ssl, before })
+    }
+
+    /// The server's `SSL_CTX`, built now if it was not yet.
+    pub(crate) fn server_context(&self, rules: &Rules) -> Result<()> {
+        self.get_server(rules).map(drop)
+    }
+
+    fn get_server(&self, rules: &Rules) -> Result<Arc<ServerContext>> {
+        let mut server = lock(&self.server);
+        if let Some(context) = &*server {
+            return Ok(Arc::clone(context));
+        }
+        let context = Arc::new(ServerContext::build(rules, None)?);
+        Ok(Arc::clone(server.insert(context)))
+    }
+
+    /// Reads the server's files anew; what was in use stays so if that fails.
+    pub(crate) fn reload_server(&self, rules: &Rules) -> Result<()> {
+        let before = lock(&self.server).clone();
+        let context = ServerContext::build(rules, before.as_deref())?;
+        *lock(&self.server) = Some(Arc::new(context));
+        Ok(())
+    }
+
+    /// An SSL for one handshake as server.
+    pub(crate) fn prepare_server(&self, rules: &Arc<Rules>, service: Option<Service>) -> Result<Prepared> {
+        let server = self.get_server(rules)?;
+        let mut ssl = Ssl::new(&server.context).map_err(bug)?;
+        ssl.set_ex_data(
+            needed_index()?,
+            Watch {
+                alpn: service.and_then(|s| s.protocol().alpn),
+                ..Watch::new(rules, Role::Server, server.trust_is_system)
+            },
+        );
+        Ok(Prepared { ssl, before: None })
     }
 }
 
 impl Context {
     fn build(rules: &Rules) -> Result<Self> {
         let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(bug)?;
-        let lax = rules.level.effective() == Effective::May && rules.min_tls.is_none();
-        let oldest = match rules.min_tls {
-            // Weak TLS beats clear (RFC 7435).
-            None if lax => SslVersion::TLS1,
-            None => SslVersion::TLS1_2,
-            Some(MinTls::Tls10) => SslVersion::TLS1,
-            Some(MinTls::Tls11) => SslVersion::TLS1_1,
-            Some(MinTls::Tls12) => SslVersion::TLS1_2,
-            Some(MinTls::Tls13) => SslVersion::TLS1_3,
-        };
-        builder.set_min_proto_version(Some(oldest)).map_err(bug)?;
-        if lax || rules.min_tls < Some(MinTls::Tls12) && rules.min_tls.is_some() {
-            // Above it OpenSSL 3 knows no TLS before 1.2.
-            builder.set_security_level(0);
-        }
-        builder.set_options(SslOptions::NO_COMPRESSION | SslOptions::NO_RENEGOTIATION);
-        builder.set_mode(
-            SslMode::AUTO_RETRY
-                | SslMode::ENABLE_PARTIAL_WRITE
-                | SslMode::ACCEPT_MOVING_WRITE_BUFFER
-                | SslMode::RELEASE_BUFFERS,
-        );
+        common_settings(&mut builder, rules)?;
         let trust = Trust::load(rules)?;
         builder.set_cert_store(trust.store);
         builder.set_verify(SslVerifyMode::PEER);
@@ -163,6 +202,33 @@ impl Context {
             trust_is_system: trust.is_system,
         })
     }
+}
+
+/// Versions, options and modes that client and server share.
+fn common_settings(builder: &mut SslContextBuilder, rules: &Rules) -> Result<()> {
+    let lax = rules.level.effective() == Effective::May && rules.min_tls.is_none();
+    let oldest = match rules.min_tls {
+        // Weak TLS beats clear (RFC 7435).
+        None if lax => SslVersion::TLS1,
+        None => SslVersion::TLS1_2,
+        Some(MinTls::Tls10) => SslVersion::TLS1,
+        Some(MinTls::Tls11) => SslVersion::TLS1_1,
+        Some(MinTls::Tls12) => SslVersion::TLS1_2,
+        Some(MinTls::Tls13) => SslVersion::TLS1_3,
+    };
+    builder.set_min_proto_version(Some(oldest)).map_err(bug)?;
+    if lax || rules.min_tls < Some(MinTls::Tls12) && rules.min_tls.is_some() {
+        // Above it OpenSSL 3 knows no TLS before 1.2.
+        builder.set_security_level(0);
+    }
+    builder.set_options(SslOptions::NO_COMPRESSION | SslOptions::NO_RENEGOTIATION);
+    builder.set_mode(
+        SslMode::AUTO_RETRY
+            | SslMode::ENABLE_PARTIAL_WRITE
+            | SslMode::ACCEPT_MOVING_WRITE_BUFFER
+            | SslMode::RELEASE_BUFFERS,
+    );
+    Ok(())
 }
 
 fn show_certificate(builder: &mut SslContextBuilder, cert: &Path, key: &Path) -> Result<()> {
@@ -197,6 +263,19 @@ pub(crate) fn sni<'a>(rules: &'a Rules, host: &'a ServerName) -> Option<&'a str>
     rules.sni.as_ref().unwrap_or(host).sni()
 }
 
+/// The name that the client has sent.
+pub(crate) fn sni_received(ssl: &SslRef) -> Option<String> {
+    ssl.servername_raw(NameType::HOST_NAME).map(printable)
+}
+
+/// Whether the handshake failed for want of the client's certificate.
+pub(crate) fn shows_no_certificate(e: &openssl::ssl::Error) -> bool {
+    // SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE
+    const REASON: libc::c_int = 199;
+    e.ssl_error()
+        .is_some_and(|stack| stack.errors().iter().any(|e| e.reason_code() == REASON))
+}
+
 /// What was found out about the peer in a finished handshake.
 pub(crate) fn examined(ssl: &SslRef, before: Option<&Examined>) -> Option<Examined> {
     let watch = ssl.ex_data(watch_index()?)?;
@@ -216,7 +295,9 @@ pub(crate) fn examined_so_far(ssl: &SslRef) -> Option<Examined> {
 /// OpenSSL has made a session that can be resumed.
 fn new_session(ssl: &SslRef, session: SslSession) {
     if let Some(watch) = watch_index().and_then(|index| ssl.ex_data(index)) {
-        watch.slot.put(session);
+        if let Some(slot) = &watch.slot {
+            slot.put(session);
+        }
     }
 }
 
@@ -235,7 +316,9 @@ pub(crate) fn trust_trouble(ssl: &SslRef) -> Option<Error> {
 /// The policy is met: the session, and tickets still to come, may be kept for resumption.
 pub(crate) fn keep_session(ssl: &SslRef, examined: &Examined) {
     if let Some(watch) = watch_index().and_then(|index| ssl.ex_data(index)) {
-        watch.slot.approve(ssl, examined);
+        if let Some(slot) = &watch.slot {
+            slot.approve(ssl, examined);
+        }
     }
 }
 
@@ -255,7 +338,7 @@ pub(crate) fn describe(ssl: &SslRef) -> Tls {
         cipher: name.to_owned(),
         group: ffi::group(ssl),
         resumed: ssl.session_reused(),
-        alpn: ssl.selected_alpn_protocol().map(crate::text::printable),
+        alpn: ssl.selected_alpn_protocol().map(printable),
         version,
     }
 }

@@ -15,8 +15,8 @@ pub(crate) enum Framing {
     Reply,
     /// One line.
     Line,
-    /// One line; if it begins with `+OK`, all lines up to a lone dot (RFC 1939 §3).
-    Listing,
+    /// One line; if it begins with this word, all lines up to a lone dot (RFC 1939 §3, RFC 3977 §3.1.1).
+    Listing(&'static str),
     /// One line that may contain literals, `{n}` at its end and then n bytes (RFC 3501 §4.3).
     Literals,
 }
@@ -35,6 +35,18 @@ pub(crate) struct Cursor {
 pub(crate) struct Uncut(pub(crate) Word, pub(crate) &'static str);
 
 impl Framing {
+    /// Whether messages are bytes rather than text: the transcript shows them in hex.
+    pub(crate) fn is_binary(self) -> bool {
+        match self {
+            Framing::Reply | Framing::Line | Framing::Listing(_) | Framing::Literals => false,
+        }
+    }
+
+    /// Whether nothing more belongs to the answer that ends with this message.
+    pub(crate) fn is_final(self, _message: &[u8]) -> bool {
+        true
+    }
+
     /// The length of the first message in `buffer`, once it is whole.
     pub(crate) fn cut(self, buffer: &[u8], cursor: &mut Cursor) -> Result<Option<usize>, Uncut> {
         loop {
@@ -64,8 +76,8 @@ impl Framing {
                 Framing::Line => true,
                 // Only a code makes a continuation: after "SSH-2.0…" nothing would ever come.
                 Framing::Reply => !matches!(text, [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'-', ..]),
-                Framing::Listing if first => !line::begins_with_word(text, "+OK"),
-                Framing::Listing => text == b".",
+                Framing::Listing(yes) if first => !line::begins_with_word(text, yes),
+                Framing::Listing(_) => text == b".",
                 Framing::Literals => match line::literal_length(text) {
                     None => true,
                     Some(n) if n > MAX_LINE => return Err(Uncut(Word::TooLong, "a literal over 64 KiB")),
@@ -117,10 +129,16 @@ mod tests {
         assert_eq!(cuts(Framing::Reply, b"250-a\r\n250 b\r\nx"), Ok(Some(14)));
         assert_eq!(cuts(Framing::Reply, b"250-a\r\n250-b\r\n"), Ok(None));
         assert_eq!(cuts(Framing::Reply, b"220\n"), Ok(Some(4)));
-        assert_eq!(cuts(Framing::Listing, b"+OK\r\nSTLS\r\n.\r\nx"), Ok(Some(14)));
-        assert_eq!(cuts(Framing::Listing, b"+ok\r\nSTLS\r\n.\r\nx"), Ok(Some(14)));
-        assert_eq!(cuts(Framing::Listing, b"-ERR\r\nx"), Ok(Some(6)));
-        assert_eq!(cuts(Framing::Listing, b"+OKAY\r\nx"), Ok(Some(7)));
+        assert_eq!(
+            cuts(Framing::Listing("+OK"), b"+OK\r\nSTLS\r\n.\r\nx"),
+            Ok(Some(14))
+        );
+        assert_eq!(
+            cuts(Framing::Listing("+OK"), b"+ok\r\nSTLS\r\n.\r\nx"),
+            Ok(Some(14))
+        );
+        assert_eq!(cuts(Framing::Listing("+OK"), b"-ERR\r\nx"), Ok(Some(6)));
+        assert_eq!(cuts(Framing::Listing("+OK"), b"+OKAY\r\nx"), Ok(Some(7)));
         assert_eq!(cuts(Framing::Reply, b"SSH-2.0-x\r\n"), Ok(Some(11)));
         assert_eq!(cuts(Framing::Literals, b"* X {4}\r\na1 O y\r\nz"), Ok(Some(17)));
         assert_eq!(cuts(Framing::Literals, b"* X {4}\r\n\n\n\n"), Ok(None));

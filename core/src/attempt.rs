@@ -1,0 +1,170 @@
+//! One attempt on one connection: what is wanted, until when, and what has happened so far.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use crate::error::{Error, Result, Word};
+use crate::name::ServerName;
+use crate::outcome::{Effective, Outcome, Peer, Role};
+use crate::policy::Policy;
+use crate::protocol::Service;
+use crate::sys::Deadline;
+use crate::text::printable;
+
+/// What an attempt knows from its beginning to its session.
+pub(crate) struct Attempt {
+    pub(crate) service: Option<Service>,
+    /// Who is asked for; a server does not know its client.
+    pub(crate) host: Option<ServerName>,
+    pub(crate) policy: Policy,
+    pub(crate) deadline: Deadline,
+    pub(crate) outcome: Outcome,
+    /// All that the peer said in clear.
+    pub(crate) heard: Vec<u8>,
+    /// Bytes that were read and belong to what follows the dialog: to the caller, or to TLS.
+    pub(crate) unread: Vec<u8>,
+    /// For the second connection after a failed handshake: hear the greeting and stay in clear.
+    pub(crate) stay_plain: bool,
+}
+
+impl Attempt {
+    /// As client. Checks all that can be checked without a connection.
+    pub(crate) fn client(service: Option<Service>, host: &str, policy: &Policy) -> Result<Self> {
+        policy.rules.consistent()?;
+        let level = policy.rules.level;
+        let host = ServerName::parse(host)?;
+        if matches!(service, Some(Service::Implicit(_))) && level.effective() == Effective::None {
+            return Err(Error::invalid(
+                "level \"none\" on a protocol that is TLS from the first byte",
+            ));
+        }
+        if level.effective() != Effective::None {
+            // A CA file or key that cannot be used is told before anyone is spoken to.
+            policy.shared.context(&policy.rules)?;
+        }
+        let peer = Peer {
+            name: Some(host.to_string()),
+            name_from: Some(policy.rules.name_from),
+            address: None,
+            port: None,
+        };
+        Ok(Self::begin(service, Role::Client, Some(host), peer, policy))
+    }
+
+    /// As server. Checks all that can be checked without a connection.
+    pub(crate) fn server(service: Service, policy: &Policy) -> Result<Self> {
+        policy.rules.consistent_for_server()?;
+        policy.shared.server_context(&policy.rules)?;
+        Ok(Self::refusing(service, policy))
+    }
+
+    /// As a server that says no, for which any policy will do.
+    pub(crate) fn refusing(service: Service, policy: &Policy) -> Self {
+        Self::begin(Some(service), Role::Server, None, Peer::default(), policy)
+    }
+
+    fn begin(
+        service: Option<Service>,
+        role: Role,
+        host: Option<ServerName>,
+        peer: Peer,
+        policy: &Policy,
+    ) -> Self {
+        Self {
+            service,
+            host,
+            policy: policy.clone(),
+            deadline: Deadline::after(Some(policy.rules.timeout)),
+            outcome: Outcome::begin(service.map(Service::word), role, policy.rules.level, peer),
+            heard: Vec::new(),
+            unread: Vec::new(),
+            stay_plain: false,
+        }
+    }
+
+    /// Attaches the outcome so far.
+    pub(crate) fn fail(&self, e: Error) -> Error {
+        e.with_outcome(self.outcome.clone())
+    }
+
+    pub(crate) fn note_peer(&mut self, fd: BorrowedFd<'_>) {
+        if self.outcome.peer.address.is_some() {
+            return;
+        }
+        let peer = socket2::SockRef::from(&fd).peer_addr().ok();
+        if let Some(address) = peer.and_then(|a| a.as_socket()) {
+            self.outcome.peer.address = Some(address.ip().to_canonical());
+            self.outcome.peer.port = Some(address.port());
+        }
+    }
+
+    /// The client's first bytes of TLS, which were read with its command.
+    pub(crate) fn hand_to_tls(&mut self, bytes: &[u8]) -> Result<()> {
+        const MAX_HELLO: usize = 64 * 1024;
+        if self.unread.len().saturating_add(bytes.len()) > MAX_HELLO {
+            return Err(Error::new(Word::TooLong, "more than 64 KiB before the handshake"));
+        }
+        self.unread.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Plaintext where TLS must begin.
+    pub(crate) fn clear_text(&self, bytes: &[u8]) -> Error {
+        let said = printable(bytes);
+        let row = self.service.map(Service::protocol);
+        match self.service {
+            Some(Service::Implicit(_)) => Error::new(
+                Word::Malformed,
+                format!("the peer speaks plaintext here, not TLS from the first byte: \"{said}\""),
+            ),
+            // Nobody gave a go-ahead: TLS was begun although it was not offered.
+            _ if self.outcome.offered == Some(false) && row.is_some_and(|row| row.server.hello_follows) => {
+                Error::new(
+                    Word::NotOffered,
+                    format!("the server does not offer the upgrade, and answers in clear: \"{said}\""),
+                )
+            }
+            _ => Error::new(
+                Word::Injected,
+                format!("plaintext behind the go-ahead, as an attacker on the path would inject: \"{said}\""),
+            ),
+        }
+    }
+
+    /// The time-out has passed.
+    pub(crate) fn too_late(&self, awaits: &str) -> Error {
+        let within = self.policy.rules.timeout.as_secs_f32();
+        let hint = self.hint(awaits);
+        Error::new(
+            Word::Timeout,
+            format!("{awaits} did not come within {within} s{hint}"),
+        )
+    }
+
+    /// A server with TLS from the first byte waits for us as we wait for it.
+    fn hint(&self, awaits: &str) -> String {
+        let implicit = self.service.and_then(|s| s.protocol().implicit);
+        match implicit {
+            Some((word, _)) if awaits == "the greeting" => {
+                format!("; if this port is TLS from the first byte, its protocol is \"{word}\"")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+/// A connection that breaks: a peer's reset is its way of closing.
+pub(crate) fn lost(awaits: &str, e: &io::Error) -> Error {
+    match e.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Error::new(
+            Word::Closed,
+            format!("the peer broke the connection off before {awaits}: {e}"),
+        ),
+        _ => Error::io(&format!("wait for {awaits}"), e),
+    }
+}
+
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,300 @@
+//! The server's `SSL_CTX`: certificates, which of them is shown to whom, and tickets.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use openssl::pkey::{PKey, Private};
+use openssl::sha::sha256;
+use openssl::ssl::{
+    AlpnError, NameType, SslContext, SslContextBuilder, SslMethod, SslOptions, SslRef, SslSessionCacheMode,
+    SslVerifyMode,
+};
+use openssl::stack::Stack;
+use openssl::x509::{X509Ref, X509};
+
+use super::{bug, ffi, pem, trust::Trust, watch_index};
+use crate::error::{Error, Result};
+use crate::name::ServerName;
+use crate::rules::{Rules, ServerCert};
+
+/// How long a ticket is good for, in seconds.
+const TICKETS_LAST: i64 = 3600;
+
+/// A certificate with its chain and key.
+pub(super) struct Identity {
+    pub(super) leaf: X509,
+    pub(super) chain: Vec<X509>,
+    pub(super) key: PKey<Private>,
+}
+
+/// Which certificate is for whom.
+struct Identities {
+    all: Vec<Identity>,
+    /// Lower-case names, and `*.DOMAIN` for any one label below it.
+    by_name: BTreeMap<String, Vec<usize>>,
+    /// For who asks for no name, or for one that none has.
+    default: Vec<usize>,
+}
+
+/// What a server needs for its handshakes.
+pub(super) struct ServerContext {
+    pub(super) context: SslContext,
+    pub(super) trust_is_system: bool,
+    tickets: Option<Vec<u8>>,
+}
+
+impl ServerContext {
+    /// Reads all files. `before`: what was in use until now, whose tickets stay good.
+    pub(super) fn build(rules: &Rules, before: Option<&Self>) -> Result<Self> {
+        let identities = Identities::read(&rules.server_certs)?;
+        let mut builder = SslContext::builder(SslMethod::tls_server()).map_err(bug)?;
+        super::common_settings(&mut builder, rules)?;
+        builder.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
+        let trust = Trust::load(rules)?;
+        let trust_is_system = trust.is_system;
+        builder.set_cert_store(trust.store);
+        ffi::verify_peer_ourselves(&mut builder);
+        builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        let digest = digest(rules, &identities);
+        builder
+            .set_session_id_context(digest.get(..32).unwrap_or_default())
+            .map_err(bug)?;
+        let mut tickets = None;
+        if rules.asks_client_cert() {
+            ask_for_certificate(&mut builder, rules)?;
+            // A resumed session would skip the checks on it.
+            builder.set_options(SslOptions::NO_TICKET);
+            ffi::set_num_tickets(&mut builder, 0);
+        } else {
+            builder.set_verify(SslVerifyMode::NONE);
+            ffi::set_session_seconds(&mut builder, TICKETS_LAST);
+            if let Some(keys) = before.and_then(|b| b.tickets.as_ref()) {
+                ffi::set_ticket_keys(&mut builder, keys);
+            }
+            tickets = ffi::ticket_keys(&mut builder);
+        }
+        for identity in identities.of(&identities.default) {
+            let chain = chain(identity)?;
+            ffi::use_identity_for_all(&mut builder, &identity.leaf, &identity.key, &chain).map_err(bug)?;
+        }
+        builder.set_alpn_select_callback(select_alpn);
+        builder.set_servername_callback(move |ssl, _| {
+            // What cannot be set leaves the default certificate.
+            identities.show(ssl);
+            Ok(())
+        });
+        Ok(Self {
+            context: builder.build(),
+            trust_is_system,
+            tickets,
+        })
+    }
+}
+
+/// What binds tickets to a policy.
+fn digest(rules: &Rules, identities: &Identities) -> [u8; 32] {
+    let mut text = format!(
+        "{} {:?} {:?} {:?} {:?} {}",
+        rules.level.as_str(),
+        rules.ca_file,
+        rules.ca_path,
+        rules.min_tls,
+        rules.fingerprints,
+        rules.ask_client_cert
+    )
+    .into_bytes();
+    for name in identities.by_name.keys() {
+        text.extend_from_slice(name.as_bytes());
+        text.push(b' ');
+    }
+    sha256(&text)
+}
+
+fn ask_for_certificate(builder: &mut SslContextBuilder, rules: &Rules) -> Result<()> {
+    let mut mode = SslVerifyMode::PEER;
+    if rules.level != crate::level::Level::Encrypt {
+        mode |= SslVerifyMode::FAIL_IF_NO_PEER_CERT;
+    }
+    builder.set_verify(mode);
+    if let Some(file) = &rules.ca_file {
+        // A client with several certificates chooses by these.
+        for ca in pem::certificates(file, "CA file")? {
+            builder.add_client_ca(&ca).map_err(bug)?;
+        }
+    }
+    Ok(())
+}
+
+/// The protocol's own identifier, if the client offers it. A client that offers others only takes us
+/// for another protocol's server (ALPACA): it gets an alert (RFC 7301 §3.2).
+fn select_alpn<'a>(ssl: &mut SslRef, offered: &'a [u8]) -> std::result::Result<&'a [u8], AlpnError> {
+    let ours = watch_index()
+        .and_then(|index| ssl.ex_data(index))
+        .and_then(|watch| watch.alpn)
+        .ok_or(AlpnError::NOACK)?;
+    let mut rest = offered;
+    while let Some((length, tail)) = rest.split_first() {
+        let (protocol, others) = tail
+            .split_at_checked(usize::from(*length))
+            .ok_or(AlpnError::ALERT_FATAL)?;
+        if protocol == ours.as_bytes() {
+            return Ok(protocol);
+        }
+        rest = others;
+    }
+    Err(AlpnError::ALERT_FATAL)
+}
+
+fn chain(identity: &Identity) -> Result<Stack<X509>> {
+    let mut chain = Stack::new().map_err(bug)?;
+    for issuer in &identity.chain {
+        chain.push(issuer.clone()).map_err(bug)?;
+    }
+    Ok(chain)
+}
+
+impl Identities {
+    fn read(sources: &[ServerCert]) -> Result<Self> {
+        let mut this = Self {
+            all: Vec::new(),
+            by_name: BTreeMap::new(),
+            default: Vec::new(),
+        };
+        for source in sources {
+            match source {
+                ServerCert::Files(cert, key) => {
+                    let what = format!("{} with key {}", cert.display(), key.display());
+                    let chain = pem::certificates(cert, "server certificate")?;
+                    let key = pem::key(key, "server key")?;
+                    this.add(Identity::new(chain, key, &what)?, None);
+                }
+                ServerCert::Memory(cert, key) => {
+                    let chain = pem::certificates_in(cert, "server certificate in memory")?;
+                    let key = pem::key_in(key, "server key in memory")?;
+                    this.add(Identity::new(chain, key, "in memory")?, None);
+                }
+                ServerCert::Directory(directory) => this.read_directory(directory)?,
+            }
+        }
+        if this.all.is_empty() {
+            return Err(Error::invalid(
+                "the directory of server certificates holds none (HOST.pem, or HOST.crt and HOST.key)",
+            ));
+        }
+        Ok(this)
+    }
+
+    /// `name`: who it is for, whatever names the certificate has.
+    fn add(&mut self, identity: Identity, name: Option<String>) {
+        let index = self.all.len();
+        let names = name.map_or_else(|| names_of(&identity.leaf), |name| vec![name]);
+        // Another kind of key for the same names as the first.
+        let first = self.default.first().and_then(|i| self.all.get(*i));
+        if first.is_none_or(|first| names_of(&first.leaf) == names_of(&identity.leaf)) {
+            self.default.push(index);
+        }
+        for name in names {
+            self.by_name.entry(name).or_default().push(index);
+        }
+        self.all.push(identity);
+    }
+
+    fn read_directory(&mut self, directory: &Path) -> Result<()> {
+        let failed = |e: std::io::Error| {
+            Error::invalid(format!(
+                "server certificates: {} cannot be read: {e}",
+                directory.display()
+            ))
+        };
+        let mut files: Vec<PathBuf> = std::fs::read_dir(directory)
+            .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect())
+            .map_err(failed)?;
+        files.sort();
+        for file in files {
+            let extension = file.extension().and_then(OsStr::to_str);
+            let Some(kind @ ("pem" | "crt")) = extension else {
+                continue;
+            };
+            let Some(name) = host_of(&file) else {
+                continue;
+            };
+            let key = if kind == "pem" {
+                file.clone()
+            } else {
+                file.with_extension("key")
+            };
+            let chain = pem::certificates(&file, "server certificate")?;
+            let key = pem::key(&key, "server key")?;
+            let what = file.display().to_string();
+            self.add(Identity::new(chain, key, &what)?, Some(name));
+        }
+        Ok(())
+    }
+
+    fn of<'a>(&'a self, indices: &'a [usize]) -> impl Iterator<Item = &'a Identity> {
+        indices.iter().filter_map(|i| self.all.get(*i))
+    }
+
+    /// Shows this client the certificate of the name that it asks for.
+    fn show(&self, ssl: &mut SslRef) {
+        let asked = ssl.servername(NameType::HOST_NAME).map(ServerName::parse);
+        let Some(Ok(ServerName::Dns(name))) = asked else {
+            return;
+        };
+        let wildcard = name.split_once('.').map(|(_, domain)| format!("*.{domain}"));
+        let found = self.by_name.get(&name).or_else(|| self.by_name.get(&wildcard?));
+        let Some(found) = found.filter(|found| **found != self.default) else {
+            return;
+        };
+        ffi::clear_identities(ssl);
+        for identity in self.of(found) {
+            if let Ok(chain) = chain(identity) {
+                // Checked when it was read; without it the client gets an alert.
+                let _ = ffi::use_identity(ssl, &identity.leaf, &identity.key, &chain);
+            }
+        }
+    }
+}
+
+impl Identity {
+    fn new(chain: Vec<X509>, key: PKey<Private>, what: &str) -> Result<Self> {
+        let mut chain = chain.into_iter();
+        let Some(leaf) = chain.next() else {
+            return Err(Error::invalid(format!(
+                "server certificate {what}: holds no certificate in PEM"
+            )));
+        };
+        let fits = leaf.public_key().is_ok_and(|public| public.public_eq(&key));
+        if !fits {
+            return Err(Error::invalid(format!(
+                "server certificate {what}: the key is not that of the first certificate"
+            )));
+        }
+        Ok(Self {
+            leaf,
+            chain: chain.collect(),
+            key,
+        })
+    }
+}
+
+/// `HOST.pem` is for HOST, `_.DOMAIN.pem` for any one label below DOMAIN; other files are no business
+/// of ours.
+fn host_of(file: &Path) -> Option<String> {
+    let stem = file.file_stem()?.to_str()?;
+    let (wildcard, host) = match stem.strip_prefix("_.") {
+        Some(domain) => ("*.", domain),
+        None => ("", stem),
+    };
+    match ServerName::parse(host) {
+        Ok(ServerName::Dns(name)) => Some(format!("{wildcard}{name}")),
+        _ => None,
+    }
+}
+
+fn names_of(leaf: &X509Ref) -> Vec<String> {
+    let names = leaf.subject_alt_names();
+    let dns = names.iter().flatten().filter_map(|n| n.dnsname());
+    dns.map(str::to_ascii_lowercase).collect()
+}
