@@ -58,6 +58,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+/* OpenSSL's, whose own headers are not needed. */
+struct ssl_st;
+struct ssl_ctx_st;
+
 
 /**
  * The version of this header, as `starttls_version()` gives that of the library.
@@ -65,12 +69,63 @@
 #define STARTTLS_VERSION 256
 
 /**
+ * What was asked for is done.
+ */
+#define STARTTLS_DONE 0
+
+/**
+ * Call again when the descriptor is readable; or, of a negotiation: read, and hand over what came.
+ */
+#define STARTTLS_WANT_READ 1
+
+/**
+ * Call again when the descriptor is writable; or, of a negotiation: send its output.
+ */
+#define STARTTLS_WANT_WRITE 2
+
+/**
+ * The peer has closed properly.
+ */
+#define STARTTLS_CLOSED 3
+
+/**
+ * The negotiation is over, and the TLS handshake comes next.
+ */
+#define STARTTLS_WANT_HANDSHAKE 4
+
+/**
+ * The negotiation is over, and the connection stays in clear.
+ */
+#define STARTTLS_PLAIN 5
+
+/**
+ * It failed; the error says why.
+ */
+#define STARTTLS_FAILED -1
+
+/**
  * Why a call failed: a word for programs, a sentence for people, and the outcome so far.
  */
 typedef struct starttls_error starttls_error;
 
 /**
- * What did happen on a connection. It belongs to its session or error.
+ * A dialog in clear, without any input or output of its own: for event loops.
+ *
+ *     starttls_negotiation *n = starttls_negotiation_new("smtp", host, "greeting", policy, &error);
+ *     for (;;) switch (starttls_negotiation_want(n)) {
+ *     case STARTTLS_WANT_WRITE: ... send starttls_negotiation_output(), then _sent(); break;
+ *     case STARTTLS_WANT_READ: ... hand what came to _receive(), or call _closed(); break;
+ *     default: session = starttls_negotiation_session(n, fd, &error);
+ *     }
+ *
+ * Then `starttls_try_handshake` until it is done, `starttls_try_read` and `starttls_try_write`. Not for
+ * several threads at once.
+ */
+typedef struct starttls_negotiation starttls_negotiation;
+
+/**
+ * What did happen on a connection. It belongs to its session or error; only that of `starttls_check`
+ * is the caller's.
  */
 typedef struct starttls_outcome starttls_outcome;
 
@@ -155,6 +210,52 @@ bool starttls_policy_set_client_cert(starttls_policy *policy,
                                      const char *certificate,
                                      const char *key,
                                      starttls_error **error);
+
+/**
+ * As server, show this certificate (PEM, the leaf first, then its chain) with this key (PEM); both may
+ * be the same file. May be called several times: a client that asks for a host by name (SNI) is shown
+ * the certificate with that name, all others the first. `invalid` if a file cannot be read.
+ */
+bool starttls_policy_set_server_cert(starttls_policy *policy,
+                                     const char *certificate,
+                                     const char *key,
+                                     starttls_error **error);
+
+/**
+ * As `starttls_policy_set_server_cert`, with the PEM itself instead of its files.
+ */
+bool starttls_policy_set_server_cert_pem(starttls_policy *policy,
+                                         const void *certificate,
+                                         size_t certificate_length,
+                                         const void *key,
+                                         size_t key_length,
+                                         starttls_error **error);
+
+/**
+ * As server, show the certificates of this directory, each to the clients that ask for its host:
+ * `HOST.pem` (certificate, chain and key in one), or `HOST.crt` and `HOST.key`; in `_.DOMAIN.pem` the
+ * `_` stands for any one label. Others are shown the first of `starttls_policy_set_server_cert` or,
+ * without one, the first file by name. All are read at once, by the first use or by
+ * `starttls_policy_ready`, and again by `starttls_policy_reload`.
+ */
+bool starttls_policy_set_server_cert_dir(starttls_policy *policy,
+                                         const char *directory,
+                                         starttls_error **error);
+
+/**
+ * As server at level `encrypt`, ask the client for a certificate; none, or one that is not trusted, is
+ * no error, and the outcome tells. At `verify` and `fingerprint` one is demanded without this.
+ */
+bool starttls_policy_set_ask_client_cert(starttls_policy *policy,
+                                         starttls_error **error);
+
+/**
+ * As server, reads certificates, keys and CA anew, for this policy and all derived from it: sessions
+ * that exist go on, and tickets given out stay good. Who forks calls it in the parent. If it fails,
+ * what was read before stays in use.
+ */
+bool starttls_policy_reload(const starttls_policy *policy,
+                            starttls_error **error);
 
 /**
  * Accept no TLS version older than `1.0`, `1.1`, `1.2` or `1.3`. If it is not set: 1.2, but under
@@ -272,6 +373,51 @@ starttls_session *starttls_upgrade(const char *protocol,
                                    starttls_error **error);
 
 /**
+ * The server's side of `starttls_upgrade`: answers the client's upgrade command with the protocol's
+ * go-ahead and does the handshake with the policy's server certificate. The policy's level is
+ * `encrypt`, or `verify` or `fingerprint`, which demand a certificate of the client.
+ *
+ * `command` holds all `n` bytes that the caller has read since the client's upgrade command began,
+ * the command included; with 0 the library reads it. What came behind the command is never obeyed:
+ * it is `injected`, nothing is answered, and the descriptor is shut down (CVE-2011-0411). Where TLS
+ * begins without a go-ahead (`smtps` and the like, and `mysql` behind its SSLRequest) those bytes are
+ * the ClientHello.
+ *
+ * The outcome tells the name that the client asked for (SNI) and its certificate. Errors: `malformed`
+ * where the client says something else, to which the caller may still answer; `untrusted`, `expired`
+ * or `fingerprint-mismatch` for the client's certificate; else as for `starttls_upgrade`.
+ */
+starttls_session *starttls_accept(const char *protocol,
+                                  int fd,
+                                  const void *command,
+                                  size_t n,
+                                  const starttls_policy *policy,
+                                  starttls_error **error);
+
+/**
+ * Answers the client's upgrade command with the protocol's refusal (454, NO, -ERR, 580 and so on)
+ * instead. The connection stays the caller's, in clear. `command` and `n` are as for
+ * `starttls_accept`; of the policy only the time-out counts. `unsupported` for protocols without a
+ * refusal (`http`, `mysql`).
+ */
+bool starttls_refuse(const char *protocol,
+                     int fd,
+                     const void *command,
+                     size_t n,
+                     const starttls_policy *policy,
+                     starttls_error **error);
+
+/**
+ * Protects a second connection to the same server by the same policy: FTP's for data, once `PROT P`
+ * was accepted. It resumes the TLS session of `session`, which many servers demand. `fd` stays the
+ * caller's; the new session is freed by its own, and ended with `starttls_close` so that the server
+ * knows the data to be whole. `invalid` on a session in clear. Errors: as for `starttls_upgrade`.
+ */
+starttls_session *starttls_protect_data(const starttls_session *session,
+                                        int fd,
+                                        starttls_error **error);
+
+/**
  * Reads into `buf` what has come, `len` bytes at most, waiting for the first. `*n` is how many there
  * are; 0 means that the peer has closed properly. `len` must not be 0.
  *
@@ -313,7 +459,8 @@ bool starttls_channel_binding(const starttls_session *session,
                               starttls_error **error);
 
 /**
- * What did happen. It belongs to the session. NULL for NULL.
+ * What did happen. It belongs to the session. NULL for NULL, and before the handshake of
+ * `starttls_negotiation_session` is done.
  */
 const starttls_outcome *starttls_session_outcome(const starttls_session *session);
 
@@ -348,6 +495,180 @@ bool starttls_session_set_timeout(starttls_session *session,
  * session. NULL does nothing.
  */
 void starttls_session_free(starttls_session *session);
+
+/**
+ * Begins the client's side of a dialog, for `host`, at a stage as for `starttls_upgrade`. Nothing is
+ * said where TLS comes at once (`smtps`, stage `go-ahead`) or never (level `none`): it then wants the
+ * handshake, or stays in clear, from the beginning. The policy's time-out counts from now.
+ *
+ * Set the policy's client name: which address the client has is not known here, and it calls itself
+ * `localhost`. Free it with `starttls_negotiation_free`.
+ */
+starttls_negotiation *starttls_negotiation_new(const char *protocol,
+                                               const char *host,
+                                               const char *stage,
+                                               const starttls_policy *policy,
+                                               starttls_error **error);
+
+/**
+ * Begins the server's side, as `starttls_accept` has it: hand all that was read since the client's
+ * upgrade command began to `starttls_negotiation_receive`.
+ */
+starttls_negotiation *starttls_negotiation_accept(const char *protocol,
+                                                  const starttls_policy *policy,
+                                                  starttls_error **error);
+
+/**
+ * What is to be done next: `STARTTLS_WANT_WRITE`, `STARTTLS_WANT_READ`, `STARTTLS_WANT_HANDSHAKE` or
+ * `STARTTLS_PLAIN`; `STARTTLS_FAILED` for NULL and for one that was made a session.
+ */
+int starttls_negotiation_want(const starttls_negotiation *negotiation);
+
+/**
+ * The `*n` bytes to send; NULL if there are none. They belong to the negotiation and are good until
+ * its next call.
+ */
+const void *starttls_negotiation_output(const starttls_negotiation *negotiation, size_t *n);
+
+/**
+ * So many bytes of the output were sent.
+ */
+bool starttls_negotiation_sent(starttls_negotiation *negotiation, size_t n, starttls_error **error);
+
+/**
+ * These `len` bytes came. Read before each write, too, as `starttls_upgrade` does: what the peer has
+ * said before it was asked is then found out. Errors: those of the dialog, as for `starttls_upgrade`;
+ * the negotiation is then over, and so is the connection but for a good-bye in clear, which is not to be said after
+ * `injected`. 0 bytes are `invalid`: for the end there is `starttls_negotiation_closed`.
+ */
+bool starttls_negotiation_receive(starttls_negotiation *negotiation,
+                                  const void *buf,
+                                  size_t len,
+                                  starttls_error **error);
+
+/**
+ * The peer has closed the connection, or broken it off: always false, with the error `closed` and what had happened.
+ */
+bool starttls_negotiation_closed(starttls_negotiation *negotiation,
+                                 starttls_error **error);
+
+/**
+ * How many milliseconds are left of the policy's time-out, 0 when it has passed: then give up. -1 for
+ * NULL.
+ */
+int starttls_negotiation_wait_ms(const starttls_negotiation *negotiation);
+
+/**
+ * Makes a session of a negotiation that wants the handshake or stays in clear. Go on with
+ * `starttls_try_handshake`. The session takes over what was said and the time that is left; the
+ * negotiation is used up, also if this fails, and must still be freed. The descriptor stays the
+ * caller's, as for `starttls_upgrade`.
+ */
+starttls_session *starttls_negotiation_session(starttls_negotiation *negotiation,
+                                               int fd,
+                                               starttls_error **error);
+
+/**
+ * Frees a negotiation. NULL does nothing.
+ */
+void starttls_negotiation_free(starttls_negotiation *negotiation);
+
+/**
+ * Goes on with the handshake of `starttls_negotiation_session`, without waiting: `STARTTLS_DONE`,
+ * `STARTTLS_WANT_READ`, `STARTTLS_WANT_WRITE` or `STARTTLS_FAILED`. When it is done the policy is met; before that,
+ * reading and writing are `invalid`. Errors: as for `starttls_upgrade`; `timeout` when the policy's
+ * time-out has passed, for which see `starttls_session_wait_ms`.
+ */
+int starttls_try_handshake(starttls_session *session,
+                           starttls_error **error);
+
+/**
+ * Reads into `buf` what is there, without waiting: `STARTTLS_DONE` and `*n` bytes, `STARTTLS_CLOSED`,
+ * `STARTTLS_WANT_READ` or `STARTTLS_FAILED`. An edge-triggered loop goes on until `STARTTLS_WANT_READ`.
+ * Errors: as for `starttls_read`.
+ */
+int starttls_try_read(starttls_session *session,
+                      void *buf,
+                      size_t len,
+                      size_t *n,
+                      starttls_error **error);
+
+/**
+ * Takes the beginning of these `len` bytes, without waiting: `STARTTLS_DONE` and how many in `*n` (16 KiB
+ * at most), `STARTTLS_WANT_WRITE` or `STARTTLS_WANT_READ` if none can be taken now, or `STARTTLS_FAILED`.
+ * What was taken is not always sent yet: while `starttls_session_wants_write` says so, call
+ * `starttls_try_flush` when the descriptor is writable. Errors: as for `starttls_write`.
+ */
+int starttls_try_write(starttls_session *session,
+                       const void *buf,
+                       size_t len,
+                       size_t *n,
+                       starttls_error **error);
+
+/**
+ * Sends what was taken and not sent, without waiting: `STARTTLS_DONE`, `STARTTLS_WANT_WRITE` or
+ * `STARTTLS_FAILED`.
+ */
+int starttls_try_flush(starttls_session *session, starttls_error **error);
+
+/**
+ * Ends the session as `starttls_close` does, without waiting: `STARTTLS_DONE`, `STARTTLS_WANT_WRITE` or
+ * `STARTTLS_FAILED`. Nothing else can be done with the session any more, but to free it.
+ */
+int starttls_try_close(starttls_session *session,
+                       starttls_error **error);
+
+/**
+ * Whether bytes are waiting to be sent: then poll for writing as well.
+ */
+bool starttls_session_wants_write(const starttls_session *session);
+
+/**
+ * How many milliseconds are left for the handshake, 0 when the time has passed; -1 when it is done.
+ */
+int starttls_session_wait_ms(const starttls_session *session);
+
+/**
+ * For programs that keep their own `SSL *`: once for each of their `SSL_CTX`. `version` is the program's
+ * `OPENSSL_VERSION_NUMBER`; `unsupported` if it was built for another OpenSSL than this library uses.
+ *
+ * It sets the certificate verification callback of the context. An `SSL` of it that is not prepared is
+ * verified by OpenSSL as before.
+ */
+bool starttls_prepare_ctx(struct ssl_ctx_st *ctx,
+                          uint64_t version,
+                          starttls_error **error);
+
+/**
+ * Makes this `SSL` do its handshake by the policy: server name, ALPN, oldest TLS version, trust store,
+ * the policy's client certificate if it has one, and the verdict on `name`. After SSL_new and before
+ * SSL_connect; the caller plays the dialog itself, and must see to it that nothing came behind the go-ahead.
+ *
+ * The verdict is given inside the handshake: SSL_connect fails where the policy does not hold, also for
+ * those who forget `starttls_check`. An `SSL` that has a session is refused, and one that is given a
+ * session afterwards fails its handshake, since resumption would skip the checks. Do not SSL_dup it.
+ */
+bool starttls_prepare(const starttls_policy *policy,
+                      const char *protocol,
+                      const char *name,
+                      struct ssl_st *ssl,
+                      uint64_t version,
+                      starttls_error **error);
+
+/**
+ * What the handshake of a prepared `SSL` has come to; after SSL_connect, whether it went well or not.
+ * The outcome is the caller's, who frees it with `starttls_outcome_free`; NULL where the policy does not
+ * hold, with an error that has the outcome. Errors: the words for the peer, and `handshake` where SSL_connect failed for another
+ * reason, which OpenSSL's own error queue tells.
+ */
+starttls_outcome *starttls_check(struct ssl_st *ssl,
+                                 uint64_t version,
+                                 starttls_error **error);
+
+/**
+ * Frees the outcome of `starttls_check`, and no other. NULL does nothing.
+ */
+void starttls_outcome_free(starttls_outcome *outcome);
 
 /**
  * Whether the connection runs over TLS. On the outcome of an error: whether it had come to that.

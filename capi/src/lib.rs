@@ -18,6 +18,8 @@ mod handle;
 
 pub mod about;
 pub mod error;
+pub mod event_loop;
 pub mod outcome;
+pub mod own_ssl;
 pub mod policy;
 pub mod session;

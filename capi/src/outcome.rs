@@ -7,7 +7,8 @@ use starttls::{Because, Error, Outcome, ProvenBy, Session};
 
 use crate::handle::{borrowed, c_string, get, Opaque};
 
-/// What did happen on a connection. It belongs to its session or error.
+/// What did happen on a connection. It belongs to its session or error; only that of `starttls_check`
+/// is the caller's.
 pub struct starttls_outcome {
     _opaque: [u8; 0],
 }
@@ -22,6 +23,7 @@ impl Opaque for starttls_outcome {
 pub(crate) enum Teller {
     Session(Box<Session<'static>>),
     Error(Error),
+    Check(Box<Outcome>),
 }
 
 /// An outcome and its strings, which are made when they are first asked for.
@@ -51,7 +53,9 @@ impl Told {
 
     pub(crate) fn outcome(&self) -> Option<&Outcome> {
         match &self.by {
-            Teller::Session(session) => Some(session.outcome()),
+            // Before that it still changes.
+            Teller::Session(session) => session.is_established().then(|| session.outcome()),
+            Teller::Check(outcome) => Some(outcome),
             Teller::Error(e) => e.outcome(),
         }
     }

@@ -3,7 +3,7 @@
 //! A policy that C holds is in one of three states: open for setters, frozen by its first use, or
 //! spoiled by a setter that failed, with that setter's error.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use starttls::{Error, Level, MinTls, NameFrom, Policy, Result, Word};
 
 use crate::error::starttls_error;
-use crate::handle::{free, get, give, invalid, path, text, Opaque};
+use crate::handle::{bytes, free, get, give, invalid, path, text, Opaque};
 
 /// What must hold on a connection: a level, and what goes with it.
 pub struct starttls_policy {
@@ -159,6 +159,81 @@ pub unsafe extern "C" fn starttls_policy_set_client_cert(
             p.client_cert(path(certificate, "certificate")?, path(key, "key")?)
         })
     )
+}
+
+/// As server, show this certificate (PEM, the leaf first, then its chain) with this key (PEM); both may
+/// be the same file. May be called several times: a client that asks for a host by name (SNI) is shown
+/// the certificate with that name, all others the first. `invalid` if a file cannot be read.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_policy_set_server_cert(
+    policy: *mut starttls_policy,
+    certificate: *const c_char,
+    key: *const c_char,
+    error: *mut *mut starttls_error,
+) -> bool {
+    guard!(
+        error,
+        set(policy, |p| {
+            p.server_cert(path(certificate, "certificate")?, path(key, "key")?)
+        })
+    )
+}
+
+/// As `starttls_policy_set_server_cert`, with the PEM itself instead of its files.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_policy_set_server_cert_pem(
+    policy: *mut starttls_policy,
+    certificate: *const c_void,
+    certificate_length: usize,
+    key: *const c_void,
+    key_length: usize,
+    error: *mut *mut starttls_error,
+) -> bool {
+    guard!(
+        error,
+        set(policy, |p| {
+            let certificate = bytes(certificate, certificate_length, "certificate")?;
+            Ok(p.server_cert_pem(certificate, bytes(key, key_length, "key")?))
+        })
+    )
+}
+
+/// As server, show the certificates of this directory, each to the clients that ask for its host:
+/// `HOST.pem` (certificate, chain and key in one), or `HOST.crt` and `HOST.key`; in `_.DOMAIN.pem` the
+/// `_` stands for any one label. Others are shown the first of `starttls_policy_set_server_cert` or,
+/// without one, the first file by name. All are read at once, by the first use or by
+/// `starttls_policy_ready`, and again by `starttls_policy_reload`.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_policy_set_server_cert_dir(
+    policy: *mut starttls_policy,
+    directory: *const c_char,
+    error: *mut *mut starttls_error,
+) -> bool {
+    guard!(
+        error,
+        set(policy, |p| p.server_cert_dir(path(directory, "directory")?))
+    )
+}
+
+/// As server at level `encrypt`, ask the client for a certificate; none, or one that is not trusted, is
+/// no error, and the outcome tells. At `verify` and `fingerprint` one is demanded without this.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_policy_set_ask_client_cert(
+    policy: *mut starttls_policy,
+    error: *mut *mut starttls_error,
+) -> bool {
+    guard!(error, set(policy, |p| Ok(p.ask_client_cert())))
+}
+
+/// As server, reads certificates, keys and CA anew, for this policy and all derived from it: sessions
+/// that exist go on, and tickets given out stay good. Who forks calls it in the parent. If it fails,
+/// what was read before stays in use.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_policy_reload(
+    policy: *const starttls_policy,
+    error: *mut *mut starttls_error,
+) -> bool {
+    guard!(error, used(policy)?.reload().map(|()| true))
 }
 
 /// Accept no TLS version older than `1.0`, `1.1`, `1.2` or `1.3`. If it is not set: 1.2, but under

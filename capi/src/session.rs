@@ -1,7 +1,7 @@
 //! A connection that was negotiated.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use starttls::{borrow_fd, Error, Result, Session, Stage, Word};
@@ -23,15 +23,23 @@ impl Opaque for starttls_session {
     const MARK: u64 = 0x7374_746c_7373_6573;
 }
 
-fn new(session: Session<'static>) -> *mut starttls_session {
+/// A descriptor of the caller's, who keeps it open as long as the session is in use.
+pub(crate) unsafe fn descriptor(fd: c_int) -> Result<BorrowedFd<'static>> {
+    // SAFETY: the caller's.
+    unsafe { borrow_fd(fd) }.map_err(|e| invalid(format!("descriptor {fd} cannot be used: {e}")))
+}
+
+pub(crate) fn new(session: Session<'static>) -> *mut starttls_session {
     give(Handle::new(Told::new(Teller::Session(Box::new(session)))))
 }
 
-unsafe fn of<'a>(session: *const starttls_session) -> Result<&'a Session<'static>> {
+pub(crate) unsafe fn of<'a>(session: *const starttls_session) -> Result<&'a Session<'static>> {
     // SAFETY: the caller's.
     match &unsafe { get(session) }?.value().by {
         Teller::Session(session) => Ok(session),
-        Teller::Error(_) => Err(Error::at_border(Word::Bug, "a session without a session")),
+        Teller::Error(_) | Teller::Check(_) => {
+            Err(Error::at_border(Word::Bug, "a session without a session"))
+        }
     }
 }
 
@@ -90,9 +98,72 @@ pub unsafe extern "C" fn starttls_upgrade(
         let host = text(host, "host")?;
         let stage = Stage::from_word(text(stage, "stage")?)?;
         let pending = bytes(pending, n, "pending")?;
-        let fd = borrow_fd(fd).map_err(|e| invalid(format!("descriptor {fd} cannot be used: {e}")))?;
-        Session::upgrade(protocol, fd, host, stage, pending, &policy).map(new)
+        Session::upgrade(protocol, descriptor(fd)?, host, stage, pending, &policy).map(new)
     })
+}
+
+/// The server's side of `starttls_upgrade`: answers the client's upgrade command with the protocol's
+/// go-ahead and does the handshake with the policy's server certificate. The policy's level is
+/// `encrypt`, or `verify` or `fingerprint`, which demand a certificate of the client.
+///
+/// `command` holds all `n` bytes that the caller has read since the client's upgrade command began,
+/// the command included; with 0 the library reads it. What came behind the command is never obeyed:
+/// it is `injected`, nothing is answered, and the descriptor is shut down (CVE-2011-0411). Where TLS
+/// begins without a go-ahead (`smtps` and the like, and `mysql` behind its SSLRequest) those bytes are
+/// the ClientHello.
+///
+/// The outcome tells the name that the client asked for (SNI) and its certificate. Errors: `malformed`
+/// where the client says something else, to which the caller may still answer; `untrusted`, `expired`
+/// or `fingerprint-mismatch` for the client's certificate; else as for `starttls_upgrade`.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_accept(
+    protocol: *const c_char,
+    fd: c_int,
+    command: *const c_void,
+    n: usize,
+    policy: *const starttls_policy,
+    error: *mut *mut starttls_error,
+) -> *mut starttls_session {
+    guard!(error, {
+        let policy = used(policy)?;
+        let protocol = text(protocol, "protocol")?;
+        let command = bytes(command, n, "command")?;
+        Session::accept(protocol, descriptor(fd)?, command, &policy).map(new)
+    })
+}
+
+/// Answers the client's upgrade command with the protocol's refusal (454, NO, -ERR, 580 and so on)
+/// instead. The connection stays the caller's, in clear. `command` and `n` are as for
+/// `starttls_accept`; of the policy only the time-out counts. `unsupported` for protocols without a
+/// refusal (`http`, `mysql`).
+#[no_mangle]
+pub unsafe extern "C" fn starttls_refuse(
+    protocol: *const c_char,
+    fd: c_int,
+    command: *const c_void,
+    n: usize,
+    policy: *const starttls_policy,
+    error: *mut *mut starttls_error,
+) -> bool {
+    guard!(error, {
+        let policy = used(policy)?;
+        let protocol = text(protocol, "protocol")?;
+        let command = bytes(command, n, "command")?;
+        Session::refuse(protocol, descriptor(fd)?, command, &policy).map(|()| true)
+    })
+}
+
+/// Protects a second connection to the same server by the same policy: FTP's for data, once `PROT P`
+/// was accepted. It resumes the TLS session of `session`, which many servers demand. `fd` stays the
+/// caller's; the new session is freed by its own, and ended with `starttls_close` so that the server
+/// knows the data to be whole. `invalid` on a session in clear. Errors: as for `starttls_upgrade`.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_protect_data(
+    session: *const starttls_session,
+    fd: c_int,
+    error: *mut *mut starttls_error,
+) -> *mut starttls_session {
+    guard!(error, of(session)?.protect_data(descriptor(fd)?).map(new))
 }
 
 /// Reads into `buf` what has come, `len` bytes at most, waiting for the first. `*n` is how many there
@@ -178,12 +249,19 @@ pub unsafe extern "C" fn starttls_channel_binding(
     })
 }
 
-/// What did happen. It belongs to the session. NULL for NULL.
+/// What did happen. It belongs to the session. NULL for NULL, and before the handshake of
+/// `starttls_negotiation_session` is done.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_session_outcome(
     session: *const starttls_session,
 ) -> *const starttls_outcome {
-    guard!(get(session).map_or(std::ptr::null(), Handle::lend))
+    guard!({
+        let established = of(session).is_ok_and(Session::is_established);
+        match get(session) {
+            Ok(handle) if established => handle.lend(),
+            _ => std::ptr::null(),
+        }
+    })
 }
 
 /// All that the peer said in clear before the session, raw, `*n` bytes; for those who need it, such

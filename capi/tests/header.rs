@@ -5,7 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// In the header's order.
-const SOURCES: [&str; 5] = ["about", "policy", "session", "outcome", "error"];
+const SOURCES: [&str; 7] = [
+    "about",
+    "policy",
+    "session",
+    "event_loop",
+    "own_ssl",
+    "outcome",
+    "error",
+];
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

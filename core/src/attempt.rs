@@ -11,6 +11,7 @@ use crate::policy::Policy;
 use crate::protocol::Service;
 use crate::sys::Deadline;
 use crate::text::printable;
+use crate::tls::Resumable;
 
 /// What an attempt knows from its beginning to its session.
 pub(crate) struct Attempt {
@@ -26,6 +27,8 @@ pub(crate) struct Attempt {
     pub(crate) unread: Vec<u8>,
     /// For the second connection after a failed handshake: hear the greeting and stay in clear.
     pub(crate) stay_plain: bool,
+    /// The session of the connection beside which this one is made.
+    pub(crate) beside: Option<Resumable>,
 }
 
 impl Attempt {
@@ -80,6 +83,7 @@ impl Attempt {
             heard: Vec::new(),
             unread: Vec::new(),
             stay_plain: false,
+            beside: None,
         }
     }
 

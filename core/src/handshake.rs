@@ -307,8 +307,12 @@ fn prepare(attempt: &mut Attempt) -> Result<tls::Prepared> {
             .prepare_server(&attempt.policy.rules, attempt.service);
     };
     let row = attempt.service.map(Service::protocol);
+    let shared = &attempt.policy.shared;
     attempt.outcome.sni = tls::sni(&attempt.policy.rules, host).map(str::to_owned);
-    attempt.policy.shared.prepare(
+    if let Some(resumable) = attempt.beside.take() {
+        return shared.prepare_beside(&attempt.policy.rules, host, resumable);
+    }
+    shared.prepare(
         &attempt.policy.rules,
         &Target {
             service: attempt.service.map_or("", Service::word),

@@ -62,6 +62,7 @@ pub use policy::{judge, Policy};
 pub use rules::InterruptHook;
 pub use session::{Connection, Ready, Session};
 pub use sys::borrow_fd;
+pub use tls::foreign;
 pub use verdict::Shortfall;
 
 /// The README's Rust example compiles.

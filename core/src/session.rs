@@ -24,11 +24,12 @@ use crate::error::{Error, Result, Word};
 use crate::establish::{establish, stay_plain};
 use crate::handshake::Handshake;
 use crate::negotiation::{Negotiation, Want};
-use crate::outcome::{Effective, Outcome};
+use crate::outcome::{Effective, Outcome, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
 use crate::sys::{check_socket, process};
 use crate::tls::binding::channel_binding;
+use crate::tls::Resumable;
 use crate::transport::Transport;
 
 /// A descriptor that a session owns, or that stays its caller's.
@@ -262,6 +263,35 @@ impl<'fd> Session<'fd> {
                 "the negotiation is not over: it still wants to write or to read",
             )),
         }
+    }
+
+    /// Protects a second connection to the same peer by the same policy: FTP's for data (RFC 4217
+    /// §9), once the server has said that it will accept it (`PROT P`, then the answer to PASV or EPSV).
+    /// It resumes this session's TLS session, which many servers demand; if they do not resume, all
+    /// checks are run again. End it with [`close`](Session::close), so that the peer knows the data to be whole.
+    ///
+    /// # Errors
+    /// `invalid` on a session in clear or a server's; and as [`handshake`](Session::handshake).
+    pub fn protect_data<'other>(&self, connection: impl Into<Connection<'other>>) -> Result<Session<'other>> {
+        let connection = usable(connection.into())?;
+        let resumable = match &*self.usable()? {
+            Channel::Tls(stream) if self.outcome().role == Role::Client => Resumable::of(stream.ssl()),
+            _ => None,
+        };
+        let outcome = self.outcome();
+        let (Some(resumable), Some(host)) = (resumable, &outcome.peer.name) else {
+            return Err(Error::invalid(
+                "only a client's session over TLS can protect a connection beside it",
+            ));
+        };
+        let service = outcome.protocol.map(find).transpose()?;
+        let mut attempt = Attempt::client(service, host, &self.policy)?;
+        attempt.beside = Some(resumable);
+        let stage = match service {
+            Some(Service::Implicit(_)) => Stage::Greeting,
+            _ => Stage::GoAhead,
+        };
+        Session::make_client(attempt, connection, stage, &[])
     }
 
     fn begin(

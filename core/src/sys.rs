@@ -176,6 +176,16 @@ pub(crate) fn check_socket(fd: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// The address at the other end of a descriptor that may be none, or no socket.
+pub(crate) fn peer_of(fd: RawFd) -> Option<std::net::SocketAddr> {
+    if fd < 0 || check_socket(fd).is_err() {
+        return None;
+    }
+    // SAFETY: it is open now (getsockopt answered), and the borrow ends here.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    socket2::SockRef::from(&fd).peer_addr().ok()?.as_socket()
+}
+
 /// Borrows a descriptor given as a number, as C and Python have it.
 ///
 /// # Errors

@@ -139,6 +139,12 @@ impl Session<'_> {
         process() == self.process && lock(&self.channel).transport().keeps()
     }
 
+    /// Whether the outcome is final: false until the handshake of a
+    /// [negotiated](Session::negotiated) session is done.
+    pub fn is_established(&self) -> bool {
+        !matches!(&*lock(&self.channel), Channel::Handshake(_))
+    }
+
     /// How much of the policy's time-out is left for the handshake; `None` when it is through.
     pub fn time_left(&self) -> Option<Duration> {
         match &*lock(&self.channel) {

@@ -1,4 +1,4 @@
-//! The OpenSSL calls that the crate `openssl` lacks. All `unsafe` of core is here and in
+//! The OpenSSL calls that the crate `openssl` lacks. All `unsafe` of core is here, in `foreign.rs` and in
 //! `sys.rs`. Every wrapper names the C functions that it stands for.
 #![allow(unsafe_code)]
 
@@ -63,6 +63,7 @@ extern "C" {
     ) -> c_int;
 }
 
+const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 const CRYPTO_EX_INDEX_X509_STORE_CTX: c_int = 5;
 const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
 const TLSEXT_NID_UNKNOWN: c_long = 0x100_0000;
@@ -76,25 +77,58 @@ pub(crate) type Fault = (c_int, c_int);
 /// Has the peer's chain verified by [`super::check::verify_peer`] instead of X509_verify_cert.
 /// Stands for SSL_CTX_set_cert_verify_callback.
 pub(crate) fn verify_peer_ourselves(builder: &mut SslContextBuilder) {
-    extern "C" fn callback(raw: *mut sys::X509_STORE_CTX, _: *mut c_void) -> c_int {
-        let verdict = catch_unwind(AssertUnwindSafe(|| {
-            // SAFETY: OpenSSL passes a context that lives for this call, used by nobody else.
-            let ctx = unsafe { X509StoreContextRef::from_ptr_mut(raw) };
-            let index = X509StoreContext::ssl_idx().ok()?;
-            // SAFETY: libssl has put the SSL of this handshake there, which outlives the call.
-            let ssl = unsafe {
-                let ssl = sys::X509_STORE_CTX_get_ex_data(raw, index.as_raw());
-                (!ssl.is_null()).then(|| SslRef::from_ptr(ssl.cast()))?
-            };
-            super::check::verify_peer(ssl, ctx)
-        }));
-        // A panic, a missing SSL and a no are all a no.
-        c_int::from(matches!(verdict, Ok(Some(true))))
-    }
     // SAFETY: the builder's context is valid, and the callback needs no argument.
     unsafe {
-        SSL_CTX_set_cert_verify_callback(builder.as_ptr(), Some(callback), ptr::null_mut());
+        SSL_CTX_set_cert_verify_callback(builder.as_ptr(), Some(verify_callback), ptr::null_mut());
     }
+}
+
+extern "C" fn verify_callback(raw: *mut sys::X509_STORE_CTX, _: *mut c_void) -> c_int {
+    let verdict = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: OpenSSL passes a context that lives for this call, used by nobody else.
+        let ctx = unsafe { X509StoreContextRef::from_ptr_mut(raw) };
+        let index = X509StoreContext::ssl_idx().ok()?;
+        // SAFETY: libssl has put the SSL of this handshake there, which outlives the call.
+        let ssl = unsafe {
+            let ssl = sys::X509_STORE_CTX_get_ex_data(raw, index.as_raw());
+            (!ssl.is_null()).then(|| SslRef::from_ptr(ssl.cast()))?
+        };
+        super::check::verify_peer(ssl, ctx)
+    }));
+    // A panic, a missing SSL and a no are all a no.
+    c_int::from(matches!(verdict, Ok(Some(true))))
+}
+
+/// The same for an `SSL_CTX` of the caller's, of which only prepared SSLs are ours.
+///
+/// # Safety
+/// The context is live.
+pub(crate) unsafe fn verify_prepared_peers(ctx: *mut sys::SSL_CTX) {
+    extern "C" fn callback(raw: *mut sys::X509_STORE_CTX, _: *mut c_void) -> c_int {
+        let prepared = X509StoreContext::ssl_idx().ok().is_some_and(|index| {
+            // SAFETY: libssl has put the SSL of this handshake there, which outlives the call.
+            let ssl = unsafe { sys::X509_STORE_CTX_get_ex_data(raw, index.as_raw()) };
+            // SAFETY: as above, and it is not NULL.
+            !ssl.is_null() && super::is_watched(unsafe { SslRef::from_ptr(ssl.cast()) })
+        });
+        if prepared {
+            return verify_callback(raw, ptr::null_mut());
+        }
+        // SAFETY: OpenSSL passes a context that lives for this call, used by nobody else.
+        unsafe { sys::X509_verify_cert(raw) }
+    }
+    // SAFETY: the caller's, and the callback needs no argument.
+    unsafe { SSL_CTX_set_cert_verify_callback(ctx, Some(callback), ptr::null_mut()) };
+}
+
+/// Where an `SSL_CTX` of a caller's is marked as prepared.
+pub(crate) fn mark_index() -> c_int {
+    static INDEX: OnceCell<c_int> = OnceCell::new();
+    *INDEX.get_or_init(|| {
+        let none = ptr::null_mut();
+        // SAFETY: no callbacks are registered; only a number is handed out.
+        unsafe { CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, none, none, none, none) }
+    })
 }
 
 /// Gives every session that can be resumed to [`super::new_session`]. Stands for

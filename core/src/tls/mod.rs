@@ -3,35 +3,33 @@
 
 pub(crate) mod binding;
 pub(crate) mod check;
+mod context;
 pub(crate) mod ffi;
+pub mod foreign;
+mod identity;
 mod pem;
 mod resume;
 mod server;
 mod trust;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use once_cell::sync::OnceCell;
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
-use openssl::ssl::{
-    NameType, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef, SslSession,
-    SslSessionCacheMode, SslVerifyMode, SslVersion,
-};
+use openssl::ssl::{NameType, Ssl, SslRef, SslSession};
 
 use crate::error::{Error, Result, Word};
-use crate::level::MinTls;
 use crate::name::ServerName;
-use crate::outcome::{Effective, Role, Tls};
+use crate::outcome::{Role, Tls};
 use crate::protocol::Service;
 use crate::rules::Rules;
 use crate::text::printable;
 use check::{Examined, Found};
+use context::Context;
 use resume::{Key, Sessions, Slot};
 use server::ServerContext;
-use trust::Trust;
 
 /// What a policy and all derived from it share: made at first use, immutable but for the store of
 /// resumable sessions.
@@ -42,15 +40,11 @@ pub(crate) struct Shared {
     sessions: Arc<Sessions>,
 }
 
-struct Context {
-    context: SslContext,
-    trust_is_system: bool,
-}
-
 /// What the callbacks of one connection's SSL need and find. Lives in the SSL.
 pub(crate) struct Watch {
     rules: Arc<Rules>,
     role: Role,
+    service: Option<Service>,
     /// The identifier that the protocol has, for the server to choose.
     alpn: Option<&'static str>,
     names: Vec<ServerName>,
@@ -69,6 +63,7 @@ impl Watch {
         Self {
             rules: Arc::clone(rules),
             role,
+            service: None,
             alpn: None,
             names: Vec::new(),
             trust_is_system,
@@ -95,6 +90,47 @@ pub(crate) struct Target<'a> {
     pub(crate) port: u16,
 }
 
+/// A TLS session, and what was found out about the peer when it was made.
+pub(crate) struct Resumable {
+    session: SslSession,
+    before: Examined,
+}
+
+impl Resumable {
+    /// The session of a connection whose policy is met; `None` before the handshake.
+    pub(crate) fn of(ssl: &SslRef) -> Option<Self> {
+        Some(Self {
+            session: ssl.session()?.to_owned(),
+            before: examined_so_far(ssl)?,
+        })
+    }
+}
+
+/// Says whom and what is asked for: SNI (RFC 6066) and ALPN (RFC 7301).
+fn ask_for(ssl: &mut SslRef, rules: &Rules, host: &ServerName, alpn: Option<&str>) -> Result<()> {
+    if let Some(sni) = sni(rules, host) {
+        ssl.set_hostname(sni).map_err(bug)?;
+    }
+    if let Some(alpn) = alpn {
+        let mut list = vec![u8::try_from(alpn.len()).unwrap_or(0)];
+        list.extend_from_slice(alpn.as_bytes());
+        ssl.set_alpn_protos(&list).map_err(bug)?;
+    }
+    Ok(())
+}
+
+/// The names that the peer's certificate may have.
+fn names(rules: &Rules, host: &ServerName) -> Vec<ServerName> {
+    let mut names = vec![host.clone()];
+    names.extend(rules.names.iter().cloned());
+    names
+}
+
+/// Whether this SSL is one that we check.
+fn is_watched(ssl: &SslRef) -> bool {
+    watch_index().is_some_and(|index| ssl.ex_data(index).is_some())
+}
+
 fn needed_index() -> Result<Index<Ssl, Watch>> {
     watch_index().ok_or_else(|| Error::new(Word::Bug, "OpenSSL has no memory"))
 }
@@ -118,16 +154,8 @@ impl Shared {
     pub(crate) fn prepare(&self, rules: &Arc<Rules>, target: &Target<'_>) -> Result<Prepared> {
         let context = self.get(rules)?;
         let mut ssl = Ssl::new(&context.context).map_err(bug)?;
-        if let Some(sni) = sni(rules, target.host) {
-            ssl.set_hostname(sni).map_err(bug)?;
-        }
-        if let Some(alpn) = target.alpn {
-            let mut list = vec![u8::try_from(alpn.len()).unwrap_or(0)];
-            list.extend_from_slice(alpn.as_bytes());
-            ssl.set_alpn_protos(&list).map_err(bug)?;
-        }
-        let mut names = vec![target.host.clone()];
-        names.extend(rules.names.iter().cloned());
+        ask_for(&mut ssl, rules, target.host, target.alpn)?;
+        let names = names(rules, target.host);
         let key = Key::new(rules, target, &names);
         let before = match self.sessions.take(&key) {
             Some((session, before)) => {
@@ -145,6 +173,31 @@ impl Shared {
             },
         );
         Ok(Prepared { ssl, before })
+    }
+
+    /// An SSL for a second connection to the same peer, such as FTP's for data, which resumes this
+    /// session and no other. What it gives is not kept: it is good for nothing else.
+    pub(crate) fn prepare_beside(
+        &self,
+        rules: &Arc<Rules>,
+        host: &ServerName,
+        resumed: Resumable,
+    ) -> Result<Prepared> {
+        let context = self.get(rules)?;
+        let mut ssl = Ssl::new(&context.context).map_err(bug)?;
+        ask_for(&mut ssl, rules, host, None)?;
+        ffi::set_session(&mut ssl, &resumed.session).map_err(bug)?;
+        ssl.set_ex_data(
+            needed_index()?,
+            Watch {
+                names: names(rules, host),
+                ..Watch::new(rules, Role::Client, context.trust_is_system)
+            },
+        );
+        Ok(Prepared {
+            ssl,
+            before: Some(resumed.before),
+        })
     }
 
     /// The server's `SSL_CTX`, built now if it was not yet.
@@ -182,80 +235,6 @@ impl Shared {
         );
         Ok(Prepared { ssl, before: None })
     }
-}
-
-impl Context {
-    fn build(rules: &Rules) -> Result<Self> {
-        let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(bug)?;
-        common_settings(&mut builder, rules)?;
-        let trust = Trust::load(rules)?;
-        builder.set_cert_store(trust.store);
-        builder.set_verify(SslVerifyMode::PEER);
-        ffi::verify_peer_ourselves(&mut builder);
-        if let Some((cert, key)) = &rules.client_cert {
-            show_certificate(&mut builder, cert, key)?;
-        }
-        builder.set_session_cache_mode(SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL);
-        ffi::hand_out_sessions(&mut builder);
-        Ok(Self {
-            context: builder.build(),
-            trust_is_system: trust.is_system,
-        })
-    }
-}
-
-/// Versions, options and modes that client and server share.
-fn common_settings(builder: &mut SslContextBuilder, rules: &Rules) -> Result<()> {
-    let lax = rules.level.effective() == Effective::May && rules.min_tls.is_none();
-    let oldest = match rules.min_tls {
-        // Weak TLS beats clear (RFC 7435).
-        None if lax => SslVersion::TLS1,
-        None => SslVersion::TLS1_2,
-        Some(MinTls::Tls10) => SslVersion::TLS1,
-        Some(MinTls::Tls11) => SslVersion::TLS1_1,
-        Some(MinTls::Tls12) => SslVersion::TLS1_2,
-        Some(MinTls::Tls13) => SslVersion::TLS1_3,
-    };
-    builder.set_min_proto_version(Some(oldest)).map_err(bug)?;
-    if lax || rules.min_tls < Some(MinTls::Tls12) && rules.min_tls.is_some() {
-        // Above it OpenSSL 3 knows no TLS before 1.2.
-        builder.set_security_level(0);
-    }
-    builder.set_options(SslOptions::NO_COMPRESSION | SslOptions::NO_RENEGOTIATION);
-    builder.set_mode(
-        SslMode::AUTO_RETRY
-            | SslMode::ENABLE_PARTIAL_WRITE
-            | SslMode::ACCEPT_MOVING_WRITE_BUFFER
-            | SslMode::RELEASE_BUFFERS,
-    );
-    Ok(())
-}
-
-fn show_certificate(builder: &mut SslContextBuilder, cert: &Path, key: &Path) -> Result<()> {
-    let wrong = |e: ErrorStack| {
-        Error::invalid(format!(
-            "client certificate {} and key {}: {}",
-            cert.display(),
-            key.display(),
-            reason(&e)
-        ))
-    };
-    let mut chain = pem::certificates(cert, "client certificate")?.into_iter();
-    let Some(leaf) = chain.next() else {
-        return Err(Error::invalid(format!(
-            "client certificate {}: holds no certificate in PEM",
-            cert.display()
-        )));
-    };
-    builder.set_certificate(&leaf).map_err(wrong)?;
-    for issuer in chain {
-        builder.add_extra_chain_cert(issuer).map_err(wrong)?;
-    }
-    let key = pem::key(key, "client key")?;
-    builder
-        .set_private_key(&key)
-        .and_then(|()| builder.check_private_key())
-        .map_err(wrong)
 }
 
 /// What goes into SNI.

@@ -4,29 +4,20 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use openssl::pkey::{PKey, Private};
 use openssl::sha::sha256;
 use openssl::ssl::{
     AlpnError, NameType, SslContext, SslContextBuilder, SslMethod, SslOptions, SslRef, SslSessionCacheMode,
     SslVerifyMode,
 };
-use openssl::stack::Stack;
-use openssl::x509::{X509Ref, X509};
+use openssl::x509::X509Ref;
 
-use super::{bug, ffi, pem, trust::Trust, watch_index};
+use super::{bug, ffi, identity::Identity, pem, trust::Trust, watch_index};
 use crate::error::{Error, Result};
 use crate::name::ServerName;
 use crate::rules::{Rules, ServerCert};
 
 /// How long a ticket is good for, in seconds.
 const TICKETS_LAST: i64 = 3600;
-
-/// A certificate with its chain and key.
-pub(super) struct Identity {
-    pub(super) leaf: X509,
-    pub(super) chain: Vec<X509>,
-    pub(super) key: PKey<Private>,
-}
 
 /// Which certificate is for whom.
 struct Identities {
@@ -49,7 +40,7 @@ impl ServerContext {
     pub(super) fn build(rules: &Rules, before: Option<&Self>) -> Result<Self> {
         let identities = Identities::read(&rules.server_certs)?;
         let mut builder = SslContext::builder(SslMethod::tls_server()).map_err(bug)?;
-        super::common_settings(&mut builder, rules)?;
+        super::context::common_settings(&mut builder, rules)?;
         builder.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
         let trust = Trust::load(rules)?;
         let trust_is_system = trust.is_system;
@@ -75,8 +66,7 @@ impl ServerContext {
             tickets = ffi::ticket_keys(&mut builder);
         }
         for identity in identities.of(&identities.default) {
-            let chain = chain(identity)?;
-            ffi::use_identity_for_all(&mut builder, &identity.leaf, &identity.key, &chain).map_err(bug)?;
+            identity.show_always(&mut builder)?;
         }
         builder.set_alpn_select_callback(select_alpn);
         builder.set_servername_callback(move |ssl, _| {
@@ -146,14 +136,6 @@ fn select_alpn<'a>(ssl: &mut SslRef, offered: &'a [u8]) -> std::result::Result<&
     Err(AlpnError::ALERT_FATAL)
 }
 
-fn chain(identity: &Identity) -> Result<Stack<X509>> {
-    let mut chain = Stack::new().map_err(bug)?;
-    for issuer in &identity.chain {
-        chain.push(issuer.clone()).map_err(bug)?;
-    }
-    Ok(chain)
-}
-
 impl Identities {
     fn read(sources: &[ServerCert]) -> Result<Self> {
         let mut this = Self {
@@ -163,17 +145,8 @@ impl Identities {
         };
         for source in sources {
             match source {
-                ServerCert::Files(cert, key) => {
-                    let what = format!("{} with key {}", cert.display(), key.display());
-                    let chain = pem::certificates(cert, "server certificate")?;
-                    let key = pem::key(key, "server key")?;
-                    this.add(Identity::new(chain, key, &what)?, None);
-                }
-                ServerCert::Memory(cert, key) => {
-                    let chain = pem::certificates_in(cert, "server certificate in memory")?;
-                    let key = pem::key_in(key, "server key in memory")?;
-                    this.add(Identity::new(chain, key, "in memory")?, None);
-                }
+                ServerCert::Files(cert, key) => this.add(Identity::read(cert, key, "server")?, None),
+                ServerCert::Memory(cert, key) => this.add(Identity::from_pem(cert, key, "server")?, None),
                 ServerCert::Directory(directory) => this.read_directory(directory)?,
             }
         }
@@ -224,10 +197,7 @@ impl Identities {
             } else {
                 file.with_extension("key")
             };
-            let chain = pem::certificates(&file, "server certificate")?;
-            let key = pem::key(&key, "server key")?;
-            let what = file.display().to_string();
-            self.add(Identity::new(chain, key, &what)?, Some(name));
+            self.add(Identity::read(&file, &key, "server")?, Some(name));
         }
         Ok(())
     }
@@ -249,33 +219,9 @@ impl Identities {
         };
         ffi::clear_identities(ssl);
         for identity in self.of(found) {
-            if let Ok(chain) = chain(identity) {
-                // Checked when it was read; without it the client gets an alert.
-                let _ = ffi::use_identity(ssl, &identity.leaf, &identity.key, &chain);
-            }
+            // Checked when it was read; without it the client gets an alert.
+            let _ = identity.show(ssl);
         }
-    }
-}
-
-impl Identity {
-    fn new(chain: Vec<X509>, key: PKey<Private>, what: &str) -> Result<Self> {
-        let mut chain = chain.into_iter();
-        let Some(leaf) = chain.next() else {
-            return Err(Error::invalid(format!(
-                "server certificate {what}: holds no certificate in PEM"
-            )));
-        };
-        let fits = leaf.public_key().is_ok_and(|public| public.public_eq(&key));
-        if !fits {
-            return Err(Error::invalid(format!(
-                "server certificate {what}: the key is not that of the first certificate"
-            )));
-        }
-        Ok(Self {
-            leaf,
-            chain: chain.collect(),
-            key,
-        })
     }
 }
 

@@ -1,0 +1,252 @@
+//! For programs that keep their own `SSL *` and only want the checks and the verdict.
+//!
+//! [`prepare_ctx`] once per `SSL_CTX`, [`prepare`] before each handshake, [`check`] after it. Who forgets
+//! `check` still gets no peer that the policy does not accept: the verdict is given inside the
+//! handshake.
+#![allow(unsafe_code)]
+
+use std::os::raw::{c_int, c_uchar, c_uint};
+use std::ptr;
+
+use foreign_types::ForeignTypeRef;
+use openssl::ssl::{SslRef, SslVerifyMode};
+use openssl_sys as sys;
+
+use super::{bug, context, ffi, lock, names, Watch};
+use crate::error::{Error, Result, Word};
+use crate::level::Level;
+use crate::name::ServerName;
+use crate::outcome::{self, Outcome, Peer, Role};
+use crate::policy::Policy;
+use crate::protocol::{find, Service};
+use crate::verdict::judge_rules;
+
+extern "C" {
+    fn SSL_set_session_id_context(ssl: *mut sys::SSL, id: *const c_uchar, length: c_uint) -> c_int;
+    fn SSL_in_before(ssl: *const sys::SSL) -> c_int;
+    fn SSL_get_fd(ssl: *const sys::SSL) -> c_int;
+    fn SSL_set_options(ssl: *mut sys::SSL, options: u64) -> u64;
+}
+
+const SSL_CTRL_SET_VERIFY_CERT_STORE: c_int = 106;
+
+/// What the callers' `SSL_CTX *` and `SSL *` point to.
+pub type SslCtx = sys::SSL_CTX;
+/// See [`SslCtx`].
+pub type Ssl = sys::SSL;
+
+/// Makes an `SSL_CTX` fit for [`prepare`]. `version` is the caller's `OPENSSL_VERSION_NUMBER`.
+///
+/// It sets the context's certificate verification callback (SSL_CTX_set_cert_verify_callback), which leaves
+/// an `SSL` that was not prepared to X509_verify_cert as before.
+///
+/// # Errors
+/// `invalid` for NULL, `unsupported` if the caller was built for another OpenSSL than this library.
+///
+/// # Safety
+/// `ctx` is NULL or a live `SSL_CTX` of the libssl that this library is linked with.
+pub unsafe fn prepare_ctx(ctx: *mut SslCtx, version: u64) -> Result<()> {
+    same_openssl(version)?;
+    if ctx.is_null() {
+        return Err(Error::invalid("the SSL_CTX is NULL"));
+    }
+    // SAFETY: the caller's: live, and of our libssl. What is stored is only compared with NULL.
+    let marked = unsafe {
+        ffi::verify_prepared_peers(ctx);
+        sys::SSL_CTX_set_ex_data(ctx, ffi::mark_index(), ptr::without_provenance_mut(1))
+    };
+    if marked == 1 {
+        Ok(())
+    } else {
+        Err(bug(openssl::error::ErrorStack::get()))
+    }
+}
+
+/// Makes an `SSL` do its handshake by the policy: SNI, ALPN, oldest version, trust store, the policy's
+/// client certificate if it has one, and the verdict inside the handshake. Before SSL_connect.
+///
+/// The SSL cannot resume a session: it would skip the checks. One that is set later ends the handshake.
+///
+/// # Errors
+/// `invalid` if the context was not prepared, the SSL has a session or has begun, is a server's, or for what is
+/// wrong with the policy; `unsupported` as for [`prepare_ctx`].
+///
+/// # Safety
+/// `ssl` is NULL or a live `SSL` of the libssl that this library is linked with; it is not duplicated (SSL_dup)
+/// afterwards.
+pub unsafe fn prepare(
+    policy: &Policy,
+    protocol: &str,
+    name: &str,
+    ssl: *mut Ssl,
+    version: u64,
+) -> Result<()> {
+    same_openssl(version)?;
+    let service = find(protocol)?;
+    let host = ServerName::parse(name)?;
+    let rules = &policy.rules;
+    rules.consistent()?;
+    if rules.level == Level::None {
+        return Err(Error::invalid("level \"none\" wants no TLS"));
+    }
+    if ssl.is_null() {
+        return Err(Error::invalid("the SSL is NULL"));
+    }
+    // SAFETY: the caller's: live, and of our libssl.
+    let ssl = unsafe {
+        if sys::SSL_CTX_get_ex_data(sys::SSL_get_SSL_CTX(ssl), ffi::mark_index()).is_null() {
+            return Err(Error::invalid(
+                "the SSL_CTX of this SSL is not prepared: starttls_prepare_ctx",
+            ));
+        }
+        if SSL_in_before(ssl) != 1 {
+            return Err(Error::invalid("the handshake of this SSL has begun already"));
+        }
+        if !sys::SSL_get_session(ssl).is_null() {
+            return Err(Error::invalid(
+                "this SSL has a session to resume, which would skip the checks: take it away (SSL_set_session(ssl, NULL))",
+            ));
+        }
+        SslRef::from_ptr_mut(ssl)
+    };
+    let shared = policy.shared.get(rules)?;
+    super::ask_for(ssl, rules, &host, service.protocol().alpn)?;
+    let (oldest, security) = context::oldest(rules);
+    ssl.set_min_proto_version(Some(oldest)).map_err(bug)?;
+    let mut id = [0; 32];
+    openssl::rand::rand_bytes(&mut id).map_err(bug)?;
+    // SAFETY: the SSL is live; pointers and lengths are those of live slices; OpenSSL takes a reference of its
+    // own to the store.
+    let set = unsafe {
+        if let Some(level) = security {
+            sys::SSL_set_security_level(ssl.as_ptr(), c_int::try_from(level).unwrap_or(0));
+        }
+        SSL_set_options(ssl.as_ptr(), sys::SSL_OP_NO_RENEGOTIATION);
+        // OpenSSL ends a handshake that resumes a session of another id context; this one is of nobody else.
+        let length = c_uint::try_from(id.len()).unwrap_or(0);
+        SSL_set_session_id_context(ssl.as_ptr(), id.as_ptr(), length) == 1
+            && sys::SSL_ctrl(
+                ssl.as_ptr(),
+                SSL_CTRL_SET_VERIFY_CERT_STORE,
+                1,
+                shared.context.cert_store().as_ptr().cast(),
+            ) == 1
+    };
+    if !set {
+        return Err(bug(openssl::error::ErrorStack::get()));
+    }
+    if let Some(identity) = &shared.identity {
+        identity.show(ssl)?;
+    }
+    ssl.set_verify(SslVerifyMode::PEER);
+    ssl.set_ex_data(
+        super::needed_index()?,
+        Watch {
+            names: names(rules, &host),
+            service: Some(service),
+            ..Watch::new(rules, Role::Client, shared.trust_is_system)
+        },
+    );
+    Ok(())
+}
+
+/// What the handshake of a prepared SSL has come to, whether it ended well or not: call it after SSL_connect
+/// has returned 1, or has failed for good.
+///
+/// # Errors
+/// What the policy misses, with the outcome; `handshake` where it failed for another reason than our verdict;
+/// `invalid` if [`prepare`] was not called.
+///
+/// # Safety
+/// As for [`prepare`].
+pub unsafe fn check(ssl: *mut Ssl, version: u64) -> Result<Outcome> {
+    same_openssl(version)?;
+    if ssl.is_null() {
+        return Err(Error::invalid("the SSL is NULL"));
+    }
+    // SAFETY: the caller's: live, and of our libssl.
+    let (ssl, finished, fd) = unsafe {
+        (
+            SslRef::from_ptr(ssl),
+            sys::SSL_is_init_finished(ssl) == 1,
+            SSL_get_fd(ssl),
+        )
+    };
+    let watch = ssl
+        .ex_data(super::needed_index()?)
+        .filter(|watch| watch.service.is_some())
+        .ok_or_else(|| Error::invalid("this SSL was not prepared: starttls_prepare"))?;
+    let mut outcome = begin(watch, crate::sys::peer_of(fd));
+    outcome.sni = ssl
+        .servername(openssl::ssl::NameType::HOST_NAME)
+        .map(str::to_owned);
+    let examined = lock(&watch.examined).clone();
+    if !finished && examined.is_none() {
+        let e = if super::verification_broke(ssl) {
+            Error::new(Word::Bug, "the verification of the certificate broke off")
+        } else {
+            not_finished()
+        };
+        return Err(e.with_outcome(outcome));
+    }
+    outcome.channel = Some(outcome::Channel::Tls);
+    if let Some(found) = examined {
+        found.record(&mut outcome);
+    }
+    if let Err(shortfall) = judge_rules(&watch.rules, &outcome) {
+        if !finished {
+            outcome.channel = None;
+            outcome.identity = Default::default();
+        }
+        let e = match super::trust_trouble(ssl) {
+            Some(e) if shortfall.word == Word::Untrusted => e,
+            _ => Error::new(shortfall.word, shortfall.message),
+        };
+        return Err(e.with_outcome(outcome));
+    }
+    if !finished {
+        outcome.channel = None;
+        outcome.identity = Default::default();
+        return Err(not_finished().with_outcome(outcome));
+    }
+    outcome.tls = Some(super::describe(ssl));
+    Ok(outcome)
+}
+
+fn not_finished() -> Error {
+    Error::new(
+        Word::Handshake,
+        "the TLS handshake did not come to its end; OpenSSL's own error says why",
+    )
+}
+
+fn begin(watch: &Watch, address: Option<std::net::SocketAddr>) -> Outcome {
+    let peer = Peer {
+        name: watch.names.first().map(ToString::to_string),
+        name_from: Some(watch.rules.name_from),
+        address: address.map(|a| a.ip().to_canonical()),
+        port: address.map(|a| a.port()),
+    };
+    let protocol = watch.service.map(Service::word);
+    Outcome::begin(protocol, Role::Client, watch.rules.level, peer)
+}
+
+/// The caller's SSL must be one of the library that we call, not only be called so.
+fn same_openssl(version: u64) -> Result<()> {
+    let ours = u64::try_from(openssl::version::number()).unwrap_or(0);
+    // From 3 on the first digit is the major version; before, the first two digits of the second.
+    let major = |version: u64| match version >> 28 {
+        0 | 1 => version >> 20,
+        major => major,
+    };
+    if major(version) == major(ours) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Word::Unsupported,
+        format!(
+            "the caller was built for OpenSSL {version:#x}, this library runs with {ours:#x} ({})",
+            openssl::version::version()
+        ),
+    ))
+}
