@@ -89,7 +89,7 @@ pub struct Session<'fd> {
     process: u32,
     outcome: Box<Outcome>,
     /// Set when the handshake of a negotiated session is through.
-    judged: OnceCell<Outcome>,
+    judged: OnceCell<Box<Outcome>>,
     heard: Vec<u8>,
     policy: Policy,
 }

@@ -48,7 +48,7 @@ impl Session<'_> {
                         let (stream, attempt) = over.into_parts();
                         *channel = Channel::Tls(stream);
                         // Nobody else can have set it: the channel is locked.
-                        let _ = self.judged.set(attempt.outcome);
+                        let _ = self.judged.set(Box::new(attempt.outcome));
                     }
                     return Ok(Ready::Done(()));
                 }
