@@ -36,11 +36,9 @@ NAME = "mail.example.test"
 # what the name of a port ends in -> what OpenSSL's verifier says to mail.example.test
 ERRORS = {
     "self-signed": 18,
-    "wrong-name": 62,
-    "selfsigned": 18,
     "expired": 10,
     "notyet": 9,
-    "wrongname": 62,
+    "wrong-name": 62,
     "unknownca": 20,
     "nochain": 20,
 }
@@ -79,7 +77,7 @@ def s_client(name: str, port: int) -> None:
     protocol, variant = parts(name)
     if protocol == "http":
         return http_upgrade(name, port)
-    if variant in ("notls", "no-tls"):
+    if variant == "no-tls":
         status, text = client(name, port)
         assert status != 0 and "BEGIN CERTIFICATE" not in text, text
     elif variant == "clientcert":
@@ -427,15 +425,15 @@ SESSIONS: list[tuple[str, str, Callable[[int], None]]] = [
     ("dovecot", "imap", imap),
     ("dovecot", "imap", imap_wrong_password),
     ("dovecot", "imap", imap_in_clear),
-    ("dovecot", "imap-notls", imap_without_tls),
+    ("dovecot", "imap-no-tls", imap_without_tls),
     ("dovecot", "pop3", pop3),
-    ("dovecot", "pop3-notls", pop3_without_tls),
+    ("dovecot", "pop3-no-tls", pop3_without_tls),
     ("dovecot", "lmtp", lmtp),
     ("dovecot", "submission", submission),
     ("dovecot", "submissions", submissions),
     ("postfix", "smtp", smtp),
     ("postfix", "smtp-clientcert", smtp_client_certificate),
-    ("postfix", "smtp-notls", smtp_without_tls),
+    ("postfix", "smtp-no-tls", smtp_without_tls),
     ("postfix", "submission", submission),
     ("postfix", "submission", submission_without_login),
     ("postfix", "smtps", submissions),
