@@ -24,6 +24,13 @@ pub(crate) struct Server {
 pub(crate) enum Answer {
     /// The command is not complete: nothing yet.
     Listen,
+    /// The client announces its command: nothing yet, but a refusal need not wait for it.
+    Announced {
+        /// Sent at once by a server that refuses.
+        refusal: Vec<u8>,
+        /// What the client may already have sent behind the announcement, and is passed over then.
+        rest: &'static [u8],
+    },
     /// The client wants the upgrade.
     Upgrade {
         /// Sent before the handshake.
@@ -46,12 +53,18 @@ impl Answer {
 
 /// The server's side of a row's dialog; `refuse` sends the refusal.
 pub(crate) fn server(row: &'static Server, refuse: bool) -> Box<dyn Dialog> {
-    Box::new(Commanded { row, refuse })
+    Box::new(Commanded {
+        row,
+        refuse,
+        rest: &[],
+    })
 }
 
 struct Commanded {
     row: &'static Server,
     refuse: bool,
+    /// Of a command that was refused when it was announced.
+    rest: &'static [u8],
 }
 
 impl Dialog for Commanded {
@@ -65,10 +78,18 @@ impl Dialog for Commanded {
 
     fn hear(&mut self, message: &[u8], _: &mut Findings) -> Result<Step, Refusal> {
         Ok(match (self.row.answer)(message)? {
-            Answer::Listen => Step::Listen,
+            Answer::Announced { refusal, rest } if self.refuse => {
+                self.rest = rest;
+                Step::Refuse(refusal)
+            }
+            Answer::Listen | Answer::Announced { .. } => Step::Listen,
             Answer::Upgrade { go_ahead, .. } if !self.refuse => Step::StartTls(go_ahead),
             Answer::Upgrade { refusal, .. } => Step::Refuse(refusal),
         })
+    }
+
+    fn passes_over(&self, bytes: &[u8]) -> bool {
+        self.rest.starts_with(bytes)
     }
 
     fn hello_follows(&self) -> bool {

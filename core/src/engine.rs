@@ -43,7 +43,7 @@ enum State {
 enum Next {
     Reading,
     Handshake,
-    Refused,
+    Plain(Because),
 }
 
 /// Lines of a dialog that are recorded: more than any honest server sends.
@@ -186,7 +186,7 @@ impl Engine {
             self.state = match next {
                 Next::Reading => State::Reading,
                 Next::Handshake => State::Handshake,
-                Next::Refused => State::Plain(Because::Refused),
+                Next::Plain(because) => State::Plain(because),
             };
         }
     }
@@ -269,13 +269,10 @@ impl Engine {
                 self.inbox.extend_from_slice(bytes);
                 return Ok(());
             }
-            State::Handshake | State::Writing(Next::Handshake | Next::Refused) => {
-                return Err(self.injected(bytes))
-            }
-            State::Plain(_) if self.dialog.lock_step() => return Err(self.injected(bytes)),
-            State::Plain(_) => {
+            State::Handshake | State::Writing(Next::Handshake) => return Err(self.injected(bytes)),
+            State::Plain(_) | State::Writing(Next::Plain(_)) => {
                 self.inbox.extend_from_slice(bytes);
-                return Ok(());
+                return self.nothing_left();
             }
             State::Writing(Next::Reading) if self.dialog.lock_step() => return self.too_early(bytes),
             State::Writing(Next::Reading) | State::Reading => self.inbox.extend_from_slice(bytes),
@@ -317,11 +314,14 @@ impl Engine {
     }
 
     fn hear(&mut self, message: &[u8]) -> Result<()> {
-        if self.state != State::Reading {
+        let unsent = self.state != State::Reading;
+        let step = if unsent {
             // Our command is not sent yet, so this cannot be its answer.
-            return self.dialog.unasked(message).or_else(|r| self.refuse(r));
-        }
-        match self.dialog.hear(message, &mut self.findings) {
+            self.dialog.meanwhile(message, &mut self.findings)
+        } else {
+            self.dialog.hear(message, &mut self.findings)
+        };
+        match step {
             Ok(Step::Listen) => Ok(()),
             Ok(Step::Say(_) | Step::StartTls(_)) if self.greeting_only => {
                 self.state = State::Plain(Because::HandshakeFailed);
@@ -336,7 +336,11 @@ impl Engine {
                 Ok(())
             }
             Ok(Step::StartTls(last)) => {
-                self.state = State::Handshake;
+                self.state = if unsent {
+                    State::Writing(Next::Handshake)
+                } else {
+                    State::Handshake
+                };
                 if !self.inbox.is_empty() && !self.dialog.hello_follows() {
                     return Err(self.injected(&self.inbox));
                 }
@@ -348,7 +352,7 @@ impl Engine {
             Ok(Step::Refuse(answer)) => {
                 self.state = State::Plain(Because::Refused);
                 self.nothing_left()?;
-                self.say(answer, Next::Refused);
+                self.say(answer, Next::Plain(Because::Refused));
                 Ok(())
             }
             Err(refusal) => self.refuse(refusal),
@@ -372,7 +376,11 @@ impl Engine {
                     };
                     return Err(Error::new(word, why).temporary_if(temporary));
                 }
-                self.state = State::Plain(because);
+                self.state = match self.state {
+                    // Half a command is no end.
+                    State::Writing(_) => State::Writing(Next::Plain(because)),
+                    _ => State::Plain(because),
+                };
                 self.no_upgrade = Some(why);
                 Ok(())
             }
@@ -381,7 +389,7 @@ impl Engine {
     }
 
     fn nothing_left(&self) -> Result<()> {
-        if self.dialog.lock_step() && !self.inbox.is_empty() {
+        if self.dialog.lock_step() && !self.inbox.is_empty() && !self.dialog.passes_over(&self.inbox) {
             return Err(self.injected(&self.inbox));
         }
         Ok(())
@@ -389,12 +397,17 @@ impl Engine {
 
     fn say(&mut self, message: Vec<u8>, next: Next) {
         self.record(self.we, &message);
-        self.output = message;
-        self.sent = 0;
-        self.state = State::Writing(next);
-        if next == Next::Reading {
-            self.round_trips = self.round_trips.saturating_add(1);
+        if matches!(self.state, State::Writing(_)) {
+            // It goes with what is not sent yet.
+            self.output.extend(message);
+        } else {
+            self.output = message;
+            self.sent = 0;
+            if next == Next::Reading {
+                self.round_trips = self.round_trips.saturating_add(1);
+            }
         }
+        self.state = State::Writing(next);
     }
 
     fn record(&mut self, from: Speaker, message: &[u8]) {

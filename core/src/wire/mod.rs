@@ -1,9 +1,12 @@
 //! Where a message ends, and how it is read. Framings are shared by the protocols that share them.
 
+pub(crate) mod ber;
+pub(crate) mod binary;
 pub(crate) mod line;
 pub(crate) mod reply;
 
 use crate::error::Word;
+use binary::Binary;
 
 /// How long one line may be.
 const MAX_LINE: usize = 64 * 1024;
@@ -19,6 +22,8 @@ pub(crate) enum Framing {
     Listing(&'static str),
     /// One line that may contain literals, `{n}` at its end and then n bytes (RFC 3501 §4.3).
     Literals,
+    /// Not lines at all.
+    Binary(Binary),
 }
 
 /// Remembers where `cut` stopped, so that a message arriving byte by byte costs linear time.
@@ -39,6 +44,7 @@ impl Framing {
     pub(crate) fn is_binary(self) -> bool {
         match self {
             Framing::Reply | Framing::Line | Framing::Listing(_) | Framing::Literals => false,
+            Framing::Binary(_) => true,
         }
     }
 
@@ -49,6 +55,9 @@ impl Framing {
 
     /// The length of the first message in `buffer`, once it is whole.
     pub(crate) fn cut(self, buffer: &[u8], cursor: &mut Cursor) -> Result<Option<usize>, Uncut> {
+        if let Framing::Binary(binary) = self {
+            return binary.cut(buffer, cursor);
+        }
         loop {
             let unsearched = buffer.get(cursor.searched..).unwrap_or_default();
             let Some(newline) = unsearched.iter().position(|b| *b == b'\n') else {
@@ -73,7 +82,7 @@ impl Framing {
             cursor.line = end;
             let text = line::trim_end(line);
             let whole = match self {
-                Framing::Line => true,
+                Framing::Line | Framing::Binary(_) => true,
                 // Only a code makes a continuation: after "SSH-2.0…" nothing would ever come.
                 Framing::Reply => !matches!(text, [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'-', ..]),
                 Framing::Listing(yes) if first => !line::begins_with_word(text, yes),
@@ -107,7 +116,7 @@ pub(crate) fn looks_like_tls(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn cuts(framing: Framing, bytes: &[u8]) -> Result<Option<usize>, Uncut> {
+    pub(super) fn cuts(framing: Framing, bytes: &[u8]) -> Result<Option<usize>, Uncut> {
         let whole = framing.cut(bytes, &mut Cursor::default());
         // The same, byte by byte.
         let mut cursor = Cursor::default();
