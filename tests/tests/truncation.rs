@@ -85,6 +85,20 @@ fn the_server_closes_after_every_byte() {
     all(&jobs, |play| upgrade(play, 0).map(drop));
 }
 
+/// The client gives up, neither sooner nor much later.
+fn gives_up(play: &Play, after: f64) -> Result<(), String> {
+    let play = Play {
+        timeout: after,
+        ..play.clone()
+    };
+    let took = upgrade(&play, 0)?;
+    let after = Duration::from_secs_f64(after);
+    (after..after + Duration::from_secs(2))
+        .contains(&took)
+        .then_some(())
+        .ok_or_else(|| format!("{}: it took {took:?}", play.file))
+}
+
 #[test]
 fn the_server_falls_silent() {
     let mut jobs = Vec::new();
@@ -92,18 +106,12 @@ fn the_server_falls_silent() {
         let length = play.server_bytes().len();
         for bytes in [0, 1, length / 3, length / 2, length.saturating_sub(1), length] {
             let mut play = cut(&play, bytes, &Step::Silence);
-            play.timeout = 0.1;
             play.verdict = "error timeout temporary".to_owned();
             jobs.push(play);
         }
     }
-    all(&jobs, |play| {
-        let took = upgrade(play, 0)?;
-        let in_time = (Duration::from_millis(100)..Duration::from_secs(2)).contains(&took);
-        in_time
-            .then_some(())
-            .ok_or_else(|| format!("{}: it took {took:?}", play.file))
-    });
+    // On a busy machine a dialog may not get so far within 0.1 s.
+    all(&jobs, |play| gives_up(play, 0.1).or_else(|_| gives_up(play, 2.0)));
 }
 
 /// A server that trickles cannot outlast the deadline, which is for the whole dialog.
@@ -145,7 +153,8 @@ fn a_line_of_10_mb_wherever_a_line_may_be() {
         let mut steps = Vec::new();
         let mut after_ours = true;
         for step in &play.steps {
-            if let (Step::Say(said), true) = (step, after_ours) {
+            let is_line = matches!(step, Step::Say(said) if said.ends_with(b"\n"));
+            if let (Step::Say(said), true) = (step, after_ours && is_line) {
                 let mut long = steps.clone();
                 // Begins like the real one, but never ends.
                 let mut line = said[..1].to_vec();
