@@ -2,6 +2,7 @@
 //! fuzzers iterate it: a new protocol is one file and its row.
 
 mod imap;
+mod ldap;
 mod pop3;
 mod sieve;
 mod smtp;
@@ -108,6 +109,18 @@ pub static PROTOCOLS: &[Protocol] = &[
         round_trips: 1,
         client: sieve::sieve,
         server: sieve::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "ldap",
+        port: 389,
+        implicit: Some(("ldaps", 636)),
+        alpn: None,
+        spec: "RFC 4511, RFC 4513",
+        afterwards: "the client goes on, and reads again what the server had told of itself",
+        round_trips: 1,
+        client: ldap::ldap,
+        server: ldap::SERVER,
         answer_inside: None,
     },
 ];

@@ -2,6 +2,7 @@
 
 pub(crate) mod ber;
 pub(crate) mod binary;
+pub(crate) mod extended;
 pub(crate) mod line;
 pub(crate) mod reply;
 
