@@ -4,6 +4,7 @@
 mod imap;
 mod ldap;
 mod pop3;
+mod postgres;
 mod sieve;
 mod smtp;
 
@@ -121,6 +122,18 @@ pub static PROTOCOLS: &[Protocol] = &[
         round_trips: 1,
         client: ldap::ldap,
         server: ldap::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "postgres",
+        port: 5432,
+        implicit: None,
+        alpn: Some("postgresql"),
+        spec: "PostgreSQL, Frontend/Backend Protocol",
+        afterwards: "the client sends its startup message",
+        round_trips: 1,
+        client: postgres::postgres,
+        server: postgres::SERVER,
         answer_inside: None,
     },
 ];
