@@ -3,6 +3,7 @@
 
 mod imap;
 mod ldap;
+mod mysql;
 mod pop3;
 mod postgres;
 mod sieve;
@@ -134,6 +135,19 @@ pub static PROTOCOLS: &[Protocol] = &[
         round_trips: 1,
         client: postgres::postgres,
         server: postgres::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "mysql",
+        port: 3306,
+        implicit: None,
+        alpn: None,
+        spec: "MySQL, Client/Server Protocol",
+        afterwards: "the client sends its handshake response with sequence id 2 and the capabilities of \
+                     the SSLRequest, 0x0008aa05",
+        round_trips: 0,
+        client: mysql::mysql,
+        server: mysql::SERVER,
         answer_inside: None,
     },
 ];
