@@ -8,6 +8,7 @@ mod pop3;
 mod postgres;
 mod sieve;
 mod smtp;
+mod telnet;
 
 use crate::command::Server;
 use crate::dialog::{Ask, Dialog};
@@ -148,6 +149,18 @@ pub static PROTOCOLS: &[Protocol] = &[
         round_trips: 0,
         client: mysql::mysql,
         server: mysql::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "telnet",
+        port: 23,
+        implicit: Some(("telnets", 992)),
+        alpn: None,
+        spec: "draft-altman-telnet-starttls-02",
+        afterwards: "both negotiate all options again",
+        round_trips: 2,
+        client: telnet::telnet,
+        server: telnet::SERVER,
         answer_inside: None,
     },
 ];
