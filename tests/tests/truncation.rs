@@ -182,3 +182,40 @@ fn a_line_of_10_mb_wherever_a_line_may_be() {
             .ok_or_else(|| format!("{} at {}: {got}", play.file, play.level))
     });
 }
+
+/// The same where messages are not lines: what begins like the real one and goes on for 1 MB is no
+/// message, too long for one, or comes behind one.
+#[test]
+fn a_mb_wherever_a_message_may_be() {
+    let binary = |p: &Play| ["ldap", "postgres", "mysql", "telnet"].contains(&p.protocol.as_str());
+    let accepted = |p: &Play| p.file.ends_with("/accepted.txt") && binary(p) && p.level == "verify";
+    let mut jobs = Vec::new();
+    for play in good().into_iter().filter(accepted) {
+        for (i, step) in play.steps.iter().enumerate() {
+            let Step::Say(said) = step else { continue };
+            for kept in 1..=said.len() {
+                let mut flood = said[..kept].to_vec();
+                flood.resize(1_000_000, b'x');
+                let steps = [&play.steps[..i], &[Step::Say(flood)]].concat();
+                jobs.push(Play {
+                    steps,
+                    ..play.clone()
+                });
+            }
+        }
+    }
+    assert!(jobs.len() > 50, "{}", jobs.len());
+    all(&jobs, |play| {
+        let server = Scripted::start(play, 0);
+        let start = Instant::now();
+        let result = Session::connect(&play.protocol, &play.host, server.port(), &policy_for(play));
+        let (got, took) = (verdict(&result), start.elapsed());
+        drop(result);
+        // What the client has said to a part of it does not matter here.
+        let _ = server.finish();
+        let ends = ["malformed", "too-long", "injected"].map(|word| format!("error {word} permanent"));
+        (ends.contains(&got) && took < Duration::from_secs(5))
+            .then_some(())
+            .ok_or_else(|| format!("{} {:?}: {got} in {took:?}", play.file, play.steps.len()))
+    });
+}
