@@ -15,6 +15,9 @@ use crate::text::{hex, printable};
 use crate::wire::line::trim_end;
 use crate::wire::{looks_like_tls, Cursor, Framing, Uncut};
 
+/// How much is looked at in one go.
+const PIECE: usize = 4096;
+
 /// How much of a dialog is listened to.
 const MAX_DIALOG: usize = 256 * 1024;
 
@@ -197,7 +200,8 @@ impl Engine {
     /// What the peer did wrong, or that it does not offer what the level requires. After an error
     /// the negotiation is over.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<()> {
-        let result = self.take(bytes);
+        // Each message that is cut off moves what lies behind it: little at a time keeps that linear.
+        let result = bytes.chunks(PIECE).try_for_each(|piece| self.take(piece));
         if result.is_err() {
             self.state = State::Failed;
         }
@@ -256,9 +260,6 @@ impl Engine {
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
         if self.heard.len().saturating_add(bytes.len()) > MAX_DIALOG {
             return Err(self.too_long("a dialog over 256 KiB"));
         }
