@@ -91,13 +91,20 @@ fn go_ahead_was_given(protocol: &str, heard: &[u8], said: &[u8]) {
         "imap" => (b"a1 STARTTLS\r\n", "a1"),
         "pop3" => (b"STLS\r\n", "+ok"),
         "sieve" => (b"STARTTLS\r\n", "ok"),
+        "nntp" => (b"STARTTLS\r\n", "382"),
+        "irc" => (b"STARTTLS\r\n", "670"),
+        "ftp" => (b"AUTH TLS\r\n", "234"),
         _ => (b"STARTTLS\r\n", "220"),
     };
     assert!(said.ends_with(command), "{}", said.escape_ascii());
     assert_eq!(heard.last(), Some(&b'\n'), "no byte behind the go-ahead");
     let says_yes = |line: &[u8]| {
         let line = String::from_utf8_lossy(line).to_ascii_lowercase();
-        line.trim_start().starts_with(yes)
+        // The name of the server may stand before it.
+        match protocol {
+            "irc" => line.split_whitespace().take(3).any(|word| word == yes),
+            _ => line.trim_start().starts_with(yes),
+        }
     };
     assert!(
         heard.split(|b| *b == b'\n').any(says_yes),

@@ -1,7 +1,10 @@
 //! The table of all protocols. C, Python, the command, the documentation, the tests and the
 //! fuzzers iterate it: a new protocol is one file and its row.
 
+mod ftp;
 mod imap;
+mod irc;
+mod nntp;
 mod pop3;
 mod sieve;
 mod smtp;
@@ -108,6 +111,42 @@ pub static PROTOCOLS: &[Protocol] = &[
         round_trips: 1,
         client: sieve::sieve,
         server: sieve::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "nntp",
+        port: 119,
+        implicit: Some(("nntps", 563)),
+        alpn: Some("nntp"),
+        spec: "RFC 4642",
+        afterwards: "the client asks for the capabilities again",
+        round_trips: 1,
+        client: nntp::nntp,
+        server: nntp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "irc",
+        port: 6667,
+        implicit: Some(("ircs", 6697)),
+        alpn: Some("irc"),
+        spec: "IRCv3 tls, RFC 7194",
+        afterwards: "the client registers: CAP, NICK, USER",
+        round_trips: 1,
+        client: irc::irc,
+        server: irc::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "ftp",
+        port: 21,
+        implicit: Some(("ftps", 990)),
+        alpn: Some("ftp"),
+        spec: "RFC 4217",
+        afterwards: "the client logs in; PBSZ 0 and PROT P encrypt the data connections",
+        round_trips: 1,
+        client: ftp::ftp,
+        server: ftp::SERVER,
         answer_inside: None,
     },
 ];

@@ -19,6 +19,8 @@ pub(crate) enum Framing {
     Listing(&'static str),
     /// One line that may contain literals, `{n}` at its end and then n bytes (RFC 3501 §4.3).
     Literals,
+    /// A reply of one line, or of all lines from `220-…` to `220 …`, with anything in between (RFC 959 §4.2).
+    FtpReply,
 }
 
 /// Remembers where `cut` stopped, so that a message arriving byte by byte costs linear time.
@@ -39,6 +41,7 @@ impl Framing {
     pub(crate) fn is_binary(self) -> bool {
         match self {
             Framing::Reply | Framing::Line | Framing::Listing(_) | Framing::Literals => false,
+            Framing::FtpReply => false,
         }
     }
 
@@ -74,8 +77,11 @@ impl Framing {
             let text = line::trim_end(line);
             let whole = match self {
                 Framing::Line => true,
+                Framing::FtpReply if !first => reply::ends(buffer, text),
                 // Only a code makes a continuation: after "SSH-2.0…" nothing would ever come.
-                Framing::Reply => !matches!(text, [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'-', ..]),
+                Framing::Reply | Framing::FtpReply => {
+                    !matches!(text, [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'-', ..])
+                }
                 Framing::Listing(yes) if first => !line::begins_with_word(text, yes),
                 Framing::Listing(_) => text == b".",
                 Framing::Literals => match line::literal_length(text) {
@@ -107,7 +113,7 @@ pub(crate) fn looks_like_tls(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn cuts(framing: Framing, bytes: &[u8]) -> Result<Option<usize>, Uncut> {
+    pub(super) fn cuts(framing: Framing, bytes: &[u8]) -> Result<Option<usize>, Uncut> {
         let whole = framing.cut(bytes, &mut Cursor::default());
         // The same, byte by byte.
         let mut cursor = Cursor::default();
@@ -151,5 +157,23 @@ mod tests {
             cuts(Framing::Line, &[b'a'; MAX_LINE + 1]).unwrap_err().0,
             Word::TooLong
         );
+    }
+
+    #[test]
+    fn between_the_first_and_the_last_line_of_an_ftp_reply_may_be_anything() {
+        for whole in [
+            "220 a\r\n",
+            "220\r\n",
+            "220-a\r\nb\r\n 220 c\r\n230 d\r\n220-e\r\n2200\r\n\r\n220 f\r\n",
+            "220-a\n220\n",
+            "SSH-2.0-x\r\n",
+        ] {
+            let followed = format!("{whole}220 x\r\n");
+            assert_eq!(
+                cuts(Framing::FtpReply, followed.as_bytes()),
+                Ok(Some(whole.len()))
+            );
+        }
+        assert_eq!(cuts(Framing::FtpReply, b"220-a\r\n230 b\r\n"), Ok(None));
     }
 }
