@@ -8,6 +8,7 @@ mod nntp;
 mod pop3;
 mod sieve;
 mod smtp;
+mod xmpp;
 
 use crate::command::Server;
 use crate::dialog::{Ask, Dialog};
@@ -123,6 +124,30 @@ pub static PROTOCOLS: &[Protocol] = &[
         round_trips: 1,
         client: nntp::nntp,
         server: nntp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "xmpp",
+        port: 5222,
+        implicit: Some(("xmpps", 5223)),
+        alpn: Some("xmpp-client"),
+        spec: "RFC 6120, RFC 7590, XEP-0368",
+        afterwards: "the client opens a new stream, and the server answers with its own",
+        round_trips: 2,
+        client: xmpp::client_to_server,
+        server: xmpp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "xmpp-server",
+        port: 5269,
+        implicit: Some(("xmpps-server", 5270)),
+        alpn: Some("xmpp-server"),
+        spec: "RFC 6120, RFC 7590, XEP-0368",
+        afterwards: "the client opens a new stream, and the server answers with its own",
+        round_trips: 2,
+        client: xmpp::server_to_server,
+        server: xmpp::SERVER,
         answer_inside: None,
     },
     Protocol {

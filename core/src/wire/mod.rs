@@ -2,6 +2,7 @@
 
 pub(crate) mod line;
 pub(crate) mod reply;
+pub(crate) mod stanza;
 
 use crate::error::Word;
 
@@ -21,6 +22,10 @@ pub(crate) enum Framing {
     Literals,
     /// A reply of one line, or of all lines from `220-…` to `220 …`, with anything in between (RFC 959 §4.2).
     FtpReply,
+    /// The header of an XML stream (RFC 6120 §4.2).
+    StreamHeader,
+    /// A first-level element of an XML stream, or its end.
+    Stanza,
 }
 
 /// Remembers where `cut` stopped, so that a message arriving byte by byte costs linear time.
@@ -30,6 +35,7 @@ pub(crate) struct Cursor {
     searched: usize,
     /// Where the line being read begins.
     line: usize,
+    stanza: stanza::Scan,
 }
 
 /// A message that cannot be cut off.
@@ -41,7 +47,7 @@ impl Framing {
     pub(crate) fn is_binary(self) -> bool {
         match self {
             Framing::Reply | Framing::Line | Framing::Listing(_) | Framing::Literals => false,
-            Framing::FtpReply => false,
+            Framing::FtpReply | Framing::StreamHeader | Framing::Stanza => false,
         }
     }
 
@@ -52,6 +58,15 @@ impl Framing {
 
     /// The length of the first message in `buffer`, once it is whole.
     pub(crate) fn cut(self, buffer: &[u8], cursor: &mut Cursor) -> Result<Option<usize>, Uncut> {
+        match self {
+            Framing::StreamHeader => stanza::cut(true, buffer, &mut cursor.stanza),
+            Framing::Stanza => stanza::cut(false, buffer, &mut cursor.stanza),
+            _ => self.cut_lines(buffer, cursor),
+        }
+    }
+
+    /// Of messages that are lines.
+    fn cut_lines(self, buffer: &[u8], cursor: &mut Cursor) -> Result<Option<usize>, Uncut> {
         loop {
             let unsearched = buffer.get(cursor.searched..).unwrap_or_default();
             let Some(newline) = unsearched.iter().position(|b| *b == b'\n') else {
@@ -76,7 +91,7 @@ impl Framing {
             cursor.line = end;
             let text = line::trim_end(line);
             let whole = match self {
-                Framing::Line => true,
+                Framing::Line | Framing::StreamHeader | Framing::Stanza => true,
                 Framing::FtpReply if !first => reply::ends(buffer, text),
                 // Only a code makes a continuation: after "SSH-2.0…" nothing would ever come.
                 Framing::Reply | Framing::FtpReply => {
