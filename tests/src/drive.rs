@@ -103,6 +103,7 @@ fn go_ahead_was_given(protocol: &str, heard: &[u8], said: &[u8]) {
         "nntp" => (b"STARTTLS\r\n", "382"),
         "irc" => (b"STARTTLS\r\n", "670"),
         "ftp" => (b"AUTH TLS\r\n", "234"),
+        "http" => (b"\r\nConnection: Upgrade\r\n\r\n", "http/1.1 101"),
         "xmpp" | "xmpp-server" => (b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "proceed"),
         _ => (b"STARTTLS\r\n", "220"),
     };

@@ -151,6 +151,7 @@ fn what_lies_in_the_socket_came_before_our_command() {
         ("nntp", Stage::Ready, "", "382 go\r\n", "malformed"),
         ("irc", Stage::Greeting, "", "670 * :go\r\n", "malformed"),
         ("ftp", Stage::Greeting, "220 hi\r\n", "234 go\r\n", "malformed"),
+        ("http", Stage::Greeting, "", "H", "malformed"),
         ("xmpp", Stage::Greeting, "", "<stream>", "malformed"),
         ("xmpp", Stage::Ready, "", "<proceed/>", "malformed"),
     ] {

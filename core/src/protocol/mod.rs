@@ -2,6 +2,7 @@
 //! fuzzers iterate it: a new protocol is one file and its row.
 
 mod ftp;
+mod http;
 mod imap;
 mod irc;
 mod nntp;
@@ -13,6 +14,7 @@ mod xmpp;
 use crate::command::Server;
 use crate::dialog::{Ask, Dialog};
 use crate::error::{Error, Result};
+use crate::wire::http::Http;
 use crate::wire::Framing;
 
 /// A protocol that upgrades in-band, and the port with TLS from the first byte beside it.
@@ -173,6 +175,18 @@ pub static PROTOCOLS: &[Protocol] = &[
         client: ftp::ftp,
         server: ftp::SERVER,
         answer_inside: None,
+    },
+    Protocol {
+        name: "http",
+        port: 80,
+        implicit: Some(("https", 443)),
+        alpn: Some("http/1.1"),
+        spec: "RFC 2817",
+        afterwards: "the server answers the request that asked for TLS; a client has had that answer",
+        round_trips: 1,
+        client: http::http,
+        server: http::SERVER,
+        answer_inside: Some(Framing::Http(Http::Inside)),
     },
 ];
 

@@ -1,5 +1,6 @@
 //! Where a message ends, and how it is read. Framings are shared by the protocols that share them.
 
+pub(crate) mod http;
 pub(crate) mod line;
 pub(crate) mod reply;
 pub(crate) mod stanza;
@@ -26,6 +27,8 @@ pub(crate) enum Framing {
     StreamHeader,
     /// A first-level element of an XML stream, or its end.
     Stanza,
+    /// An HTTP/1.1 message (RFC 9112).
+    Http(http::Http),
 }
 
 /// Remembers where `cut` stopped, so that a message arriving byte by byte costs linear time.
@@ -36,6 +39,7 @@ pub(crate) struct Cursor {
     /// Where the line being read begins.
     line: usize,
     stanza: stanza::Scan,
+    http: http::Scan,
 }
 
 /// A message that cannot be cut off.
@@ -47,13 +51,19 @@ impl Framing {
     pub(crate) fn is_binary(self) -> bool {
         match self {
             Framing::Reply | Framing::Line | Framing::Listing(_) | Framing::Literals => false,
-            Framing::FtpReply | Framing::StreamHeader | Framing::Stanza => false,
+            Framing::FtpReply | Framing::StreamHeader | Framing::Stanza | Framing::Http(_) => false,
         }
     }
 
     /// Whether nothing more belongs to the answer that ends with this message.
-    pub(crate) fn is_final(self, _message: &[u8]) -> bool {
-        true
+    pub(crate) fn is_final(self, message: &[u8]) -> bool {
+        match self {
+            // RFC 9110 §15.2: there may be any number of informational responses before it.
+            Framing::Http(_) => http::Head::response(message).map_or(true, |head| {
+                head.status == 101 || !(100..200).contains(&head.status)
+            }),
+            _ => true,
+        }
     }
 
     /// The length of the first message in `buffer`, once it is whole.
@@ -61,6 +71,7 @@ impl Framing {
         match self {
             Framing::StreamHeader => stanza::cut(true, buffer, &mut cursor.stanza),
             Framing::Stanza => stanza::cut(false, buffer, &mut cursor.stanza),
+            Framing::Http(kind) => http::cut(kind, buffer, &mut cursor.http),
             _ => self.cut_lines(buffer, cursor),
         }
     }
@@ -91,7 +102,7 @@ impl Framing {
             cursor.line = end;
             let text = line::trim_end(line);
             let whole = match self {
-                Framing::Line | Framing::StreamHeader | Framing::Stanza => true,
+                Framing::Line | Framing::StreamHeader | Framing::Stanza | Framing::Http(_) => true,
                 Framing::FtpReply if !first => reply::ends(buffer, text),
                 // Only a code makes a continuation: after "SSH-2.0…" nothing would ever come.
                 Framing::Reply | Framing::FtpReply => {
