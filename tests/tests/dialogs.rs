@@ -8,7 +8,7 @@ use std::process::Command;
 use conformance::check::{all, flags, is_shut_down, outcome, policy, policy_for, usable, verdict};
 use conformance::script::{self, Play, Step};
 use conformance::scripted::Scripted;
-use conformance::{certs, peer};
+use conformance::{certs, comments, peer};
 use starttls::{protocol, Session, Stage};
 
 type Checked = Result<(), String>;
@@ -247,74 +247,16 @@ fn through_c() {
 /// The comment that opens a protocol's file is its dialog; it must not go stale.
 #[test]
 fn the_dialog_in_each_protocols_comment() {
-    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/src/protocol");
-    let mut played = Vec::new();
-    for file in std::fs::read_dir(sources).unwrap() {
-        let path = file.unwrap().path();
-        let word = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        let source = std::fs::read_to_string(&path).unwrap();
-        let comment: Vec<&str> = source
-            .lines()
-            .map_while(|l| l.strip_prefix("//!"))
-            .map(str::trim)
-            .collect();
-        let lines: Vec<&str> = comment
-            .iter()
-            .copied()
-            .skip_while(|l| *l != "```text")
-            .skip(1)
-            .take_while(|l| *l != "```")
-            .collect();
-        if word == "mod" {
-            assert!(lines.is_empty());
-            continue;
-        }
-        let offered = if comment.join(" ").contains("not asked for.") {
-            "unknown"
-        } else {
-            "yes"
-        };
-        // Some say what comes inside TLS, too.
-        let end = if lines.contains(&"(TLS)") { "" } else { "(TLS)\n" };
-        let text = format!(
-            "# The comment of {word}.rs.\noffered: {offered}\nencrypt -> tls\n{}\n{end}",
-            lines.join("\n")
-        );
-        let play = script::parse(&format!("{word}.rs"), &word, &text)
-            .unwrap()
-            .remove(0);
-        let client = lines
-            .iter()
-            .find_map(|l| l.strip_prefix("C: EHLO "))
-            .unwrap_or("client.example.test");
+    for row in protocol::PROTOCOLS {
+        let (play, client) = comments::dialog(row.name);
         let server = Scripted::start(&play, 0);
-        let policy = policy_for(&play).client_name(client).unwrap();
-        let result = Session::connect(&word, "localhost", server.port(), &policy);
+        let policy = policy_for(&play).client_name(&client).unwrap();
+        let result = Session::connect(row.name, &play.host, server.port(), &policy);
         named(&play, 0, compare(&play, &result)).unwrap();
         // And one for the handshake of TLS 1.3.
         let trips = result.unwrap().outcome().round_trips;
-        let row = protocol::find(&word).unwrap().protocol();
-        assert_eq!(trips, row.round_trips + 1, "{word}");
+        assert_eq!(trips, row.round_trips + 1, "{}", row.name);
         named(&play, 0, server.finish()).unwrap();
-        // At a level that requires TLS the fewest flights, as the table has them.
-        let clear: Vec<&Step> = play.steps.iter().take_while(|s| **s != Step::Tls).collect();
-        let is_ours = |s: &Step| matches!(s, Step::Hear(_));
-        let turns = clear
-            .iter()
-            .enumerate()
-            .filter(|(n, s)| is_ours(s) && clear.get(n + 1).is_some_and(|next| !is_ours(next)))
-            .count();
-        let row = protocol::find(&word).unwrap().protocol();
-        assert_eq!(turns, row.round_trips as usize, "{word}");
-        played.push(word);
-    }
-    for row in protocol::PROTOCOLS {
-        let in_a_file_with_another = ["submission", "lmtp", "xmpp-server"].contains(&row.name);
-        assert!(
-            in_a_file_with_another || played.iter().any(|p| p == row.name),
-            "{} has no comment",
-            row.name
-        );
     }
 }
 
