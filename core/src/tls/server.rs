@@ -47,7 +47,7 @@ impl ServerContext {
         builder.set_cert_store(trust.store);
         ffi::verify_peer_ourselves(&mut builder);
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-        let digest = digest(rules, &identities);
+        let digest = digest(rules);
         builder
             .set_session_id_context(digest.get(..32).unwrap_or_default())
             .map_err(bug)?;
@@ -82,9 +82,9 @@ impl ServerContext {
     }
 }
 
-/// What binds tickets to a policy.
-fn digest(rules: &Rules, identities: &Identities) -> [u8; 32] {
-    let mut text = format!(
+/// What binds tickets to a policy. Not what its files hold: those are read anew, and tickets stay good.
+fn digest(rules: &Rules) -> [u8; 32] {
+    let text = format!(
         "{} {:?} {:?} {:?} {:?} {}",
         rules.level.as_str(),
         rules.ca_file,
@@ -92,13 +92,8 @@ fn digest(rules: &Rules, identities: &Identities) -> [u8; 32] {
         rules.min_tls,
         rules.fingerprints,
         rules.ask_client_cert
-    )
-    .into_bytes();
-    for name in identities.by_name.keys() {
-        text.extend_from_slice(name.as_bytes());
-        text.push(b' ');
-    }
-    sha256(&text)
+    );
+    sha256(text.as_bytes())
 }
 
 fn ask_for_certificate(builder: &mut SslContextBuilder, rules: &Rules) -> Result<()> {
