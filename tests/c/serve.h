@@ -3,7 +3,6 @@
 #define SERVE_H
 
 #include <errno.h>
-#include <fcntl.h>
 
 #include "check.h"
 #include "client.h"
@@ -43,7 +42,7 @@ static inline bool is_shut_down(int fd) {
     return (n == 0 || errno != EAGAIN) && send(fd, "x", 1, MSG_NOSIGNAL) == -1 && errno == EPIPE;
 }
 
-/* One client, served by this policy; its exit code. The error, if any, is left in `error`. */
+/* One client, served by this policy; how far it came. The error, if any, is left in `error`. */
 static inline int serve(const char *word, const struct client *client, const starttls_policy *policy) {
     int fd, code;
     pid_t pid = client_start(client, &fd);
