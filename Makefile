@@ -52,7 +52,10 @@ target/libstarttls.map: include/symbols.txt Makefile
 target/examples/%: capi/examples/%.c include/starttls.h $(SO)
 	@mkdir -p $(@D)
 	$(CC) -std=c99 -Wall -Wextra -Werror -pedantic $(CFLAGS) $(LDFLAGS) -Iinclude -o $@ $< \
-	    -L$(OUT) -lstarttls -Wl,-rpath,'$$ORIGIN/../release'
+	    -L$(OUT) -lstarttls $(EXAMPLE_LIBS) -Wl,-rpath,'$$ORIGIN/../release'
+
+# The one that has an SSL of its own.
+target/examples/own_ssl_client: EXAMPLE_LIBS = $$(pkg-config --libs openssl)
 
 examples: $(EXAMPLES) ## build the C examples in target/examples
 

@@ -556,8 +556,13 @@ bool starttls_negotiation_closed(starttls_negotiation *negotiation,
                                  starttls_error **error);
 
 /**
- * How many milliseconds are left of the policy's time-out, 0 when it has passed: then give up. -1 for
- * NULL.
+ * The policy's time-out has passed: always false, with the error `timeout` and what had happened.
+ */
+bool starttls_negotiation_timed_out(starttls_negotiation *negotiation, starttls_error **error);
+
+/**
+ * How many milliseconds are left of the policy's time-out, 0 when it has passed: then call
+ * `starttls_negotiation_timed_out`. -1 for NULL.
  */
 int starttls_negotiation_wait_ms(const starttls_negotiation *negotiation);
 

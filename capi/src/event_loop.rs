@@ -190,8 +190,17 @@ pub unsafe extern "C" fn starttls_negotiation_closed(
     guard!(error, with(negotiation, |n| Err(n.closed())))
 }
 
-/// How many milliseconds are left of the policy's time-out, 0 when it has passed: then give up. -1 for
-/// NULL.
+/// The policy's time-out has passed: always false, with the error `timeout` and what had happened.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_negotiation_timed_out(
+    negotiation: *mut starttls_negotiation,
+    error: *mut *mut starttls_error,
+) -> bool {
+    guard!(error, with(negotiation, |n| Err(n.timed_out())))
+}
+
+/// How many milliseconds are left of the policy's time-out, 0 when it has passed: then call
+/// `starttls_negotiation_timed_out`. -1 for NULL.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_negotiation_wait_ms(negotiation: *const starttls_negotiation) -> c_int {
     guard!(with(negotiation, |n| Ok(n.time_left())).map_or(-1, milliseconds))

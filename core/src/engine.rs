@@ -222,6 +222,11 @@ impl Engine {
         )
     }
 
+    /// Nothing is heard or said any more.
+    pub(crate) fn give_up(&mut self) {
+        self.state = State::Failed;
+    }
+
     /// What is being waited for, for a message such as "no answer to STARTTLS within 30 s".
     pub(crate) fn awaits(&self) -> &'static str {
         self.dialog.awaits()

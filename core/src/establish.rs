@@ -116,7 +116,7 @@ fn drive(
 
 /// Before we say anything: has the peer already said what it should not have yet? Whether it
 /// came in the same segment as the last message must make no difference.
-fn look(transport: &mut Transport, negotiation: &mut Negotiation) -> Result<()> {
+pub(crate) fn look(transport: &mut Transport, negotiation: &mut Negotiation) -> Result<()> {
     if !negotiation.is_in_clear() {
         return Ok(());
     }

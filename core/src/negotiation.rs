@@ -182,9 +182,13 @@ impl Negotiation {
     /// These bytes came.
     ///
     /// # Errors
-    /// What the peer did wrong, or that it does not offer what the level requires. After an error
-    /// the negotiation is over.
+    /// What the peer did wrong, or that it does not offer what the level requires; `timeout` when the
+    /// policy's time-out has passed. After an error the negotiation is over.
     pub fn receive(&mut self, bytes: &[u8]) -> Result<()> {
+        // Whoever drives it may not look at the time while there is always something to hear.
+        if self.attempt.deadline.is_past() {
+            return Err(self.timed_out());
+        }
         self.hear(bytes).map_err(|e| self.fail(e))
     }
 
@@ -200,18 +204,20 @@ impl Negotiation {
         self.fail(e)
     }
 
-    /// The policy's time-out has passed.
-    pub fn too_late(&mut self) -> Error {
-        let e = self.attempt.too_late(self.awaits());
-        self.fail(e)
-    }
-
     /// What has happened so far. The dialog is told of by the session's outcome, or an error's.
     pub fn outcome(&self) -> &Outcome {
         &self.attempt.outcome
     }
 
-    /// How much of the policy's time-out is left; zero when it has passed.
+    /// The policy's time-out has passed.
+    pub fn timed_out(&mut self) -> Error {
+        let e = self.attempt.too_late(self.engine.awaits());
+        self.engine.give_up();
+        self.fail(e)
+    }
+
+    /// How much of the policy's time-out is left; zero when it has passed: then it
+    /// [`timed_out`](Self::timed_out).
     pub fn time_left(&self) -> Duration {
         self.attempt.deadline.left().unwrap_or(Duration::MAX)
     }

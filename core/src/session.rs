@@ -20,14 +20,14 @@ use crate::attempt::{millis, Attempt};
 use crate::channel::Channel;
 use crate::dial::{dial, resolve};
 use crate::dialog::Stage;
-use crate::error::{Error, Result};
-use crate::establish::{establish, stay_plain};
+use crate::error::{Error, Result, Word};
+use crate::establish::{establish, look, stay_plain};
 use crate::handshake::Handshake;
 use crate::negotiation::{Negotiation, Want};
 use crate::outcome::{Outcome, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
-use crate::sys::{check_socket, process};
+use crate::sys::{check_socket, process, shut_down};
 use crate::tls::binding::channel_binding;
 use crate::tls::Resumable;
 use crate::transport::Transport;
@@ -223,14 +223,25 @@ impl<'fd> Session<'fd> {
     /// with [`try_handshake`](Session::try_handshake).
     ///
     /// # Errors
-    /// `invalid` if the negotiation is not over, or for a descriptor that is no stream socket.
-    pub fn negotiated(negotiation: Negotiation, connection: impl Into<Connection<'fd>>) -> Result<Self> {
+    /// `invalid` if the negotiation is not over, or for a descriptor that is no stream socket; `injected`
+    /// where the server has said more than its refusal, before it was asked anything else.
+    pub fn negotiated(mut negotiation: Negotiation, connection: impl Into<Connection<'fd>>) -> Result<Self> {
         let connection = usable(connection.into())?;
+        let fd = connection.as_fd().as_raw_fd();
+        let mut transport = Transport::new(fd);
+        transport.never_wait_first();
+        if matches!(negotiation.want(), Want::Plain(_)) && negotiation.attempt.outcome.role == Role::Client {
+            // The handshake looks for itself.
+            look(&mut transport, &mut negotiation).map_err(|e| {
+                if e.word() == Word::Injected {
+                    shut_down(fd);
+                }
+                negotiation.fail(e)
+            })?;
+        }
         let want = negotiation.want();
         let mut attempt = negotiation.into_attempt();
         attempt.note_peer(connection.as_fd());
-        let mut transport = Transport::new(connection.as_fd().as_raw_fd());
-        transport.never_wait_first();
         match want {
             Want::Plain(because) => {
                 let (channel, attempt) = stay_plain(attempt, transport, because);

@@ -160,6 +160,8 @@ class Dovecot(Server):
             if protocol != "lmtp":
                 # One process for many connections: each new one would load OpenSSL again.
                 text += "  restart_request_count = unlimited\n" if modern else "  service_count = 0\n"
+                # A thousand connections at once are one of the tests.
+                text += "  client_limit = 2000\n"
                 text += "  chroot =\n" if rootless else ""
             text += self._listener(port, suffix)
             text += self._listener(implicit, suffix, "    ssl = yes\n") if implicit else ""

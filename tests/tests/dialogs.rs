@@ -216,13 +216,14 @@ fn through_c() {
     };
     let mut runs = Vec::new();
     for (play, chunk) in jobs(|_| true) {
-        // A process each, so not every combination: all at once both ways, byte by byte one way.
+        // A process each, so not every size in every way.
         let (connect, upgrade) = (play.by_connect(), play.by_upgrade());
         if connect && (chunk == 0 || !upgrade) {
             runs.push((play.clone(), chunk, "connect"));
         }
         if upgrade && chunk != 3 {
-            runs.push((play, chunk, "upgrade"));
+            runs.push((play.clone(), chunk, "upgrade"));
+            runs.push((play, chunk, "poll"));
         }
     }
     all(&runs, |(play, chunk, mode)| {

@@ -1,6 +1,8 @@
-//! The OpenSSL calls that the crate `openssl` lacks. All `unsafe` of core is here, in `foreign.rs` and in
-//! `sys.rs`. Every wrapper names the C functions that it stands for.
+//! The OpenSSL calls that the crate `openssl` lacks. All `unsafe` of core is here, in `ffi/`, in `foreign.rs`
+//! and in `sys.rs`. Every wrapper names the C functions that it stands for.
 #![allow(unsafe_code)]
+
+pub(crate) mod server;
 
 use std::net::IpAddr;
 use std::os::raw::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
@@ -27,7 +29,6 @@ extern "C" {
         callback: Option<CertVerifyCallback>,
         arg: *mut c_void,
     );
-    fn SSL_CTX_set_timeout(ctx: *mut sys::SSL_CTX, seconds: c_long) -> c_long;
     fn SSL_CTX_use_cert_and_key(
         ctx: *mut sys::SSL_CTX,
         leaf: *mut sys::X509,
@@ -43,7 +44,6 @@ extern "C" {
         replace: c_int,
     ) -> c_int;
     fn SSL_certs_clear(ssl: *mut sys::SSL);
-    fn SSL_CTX_set_num_tickets(ctx: *mut sys::SSL_CTX, n: usize) -> c_int;
     fn X509_STORE_CTX_set_verify_cb(ctx: *mut sys::X509_STORE_CTX, callback: VerifyCallback);
     fn X509_STORE_CTX_get0_param(ctx: *mut sys::X509_STORE_CTX) -> *mut sys::X509_VERIFY_PARAM;
     fn X509_STORE_CTX_get0_cert(ctx: *mut sys::X509_STORE_CTX) -> *mut sys::X509;
@@ -67,9 +67,6 @@ const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 const CRYPTO_EX_INDEX_X509_STORE_CTX: c_int = 5;
 const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
 const TLSEXT_NID_UNKNOWN: c_long = 0x100_0000;
-
-const SSL_CTRL_GET_TLSEXT_TICKET_KEYS: c_int = 58;
-const SSL_CTRL_SET_TLSEXT_TICKET_KEYS: c_int = 59;
 
 /// A fault found by X509_verify_cert: its X509_V_ERR number and the depth of the certificate.
 pub(crate) type Fault = (c_int, c_int);
@@ -290,49 +287,6 @@ pub(crate) fn spki(cert: &X509Ref) -> Option<Vec<u8>> {
         let mut end = der.as_mut_ptr();
         (i2d_X509_PUBKEY(key, &raw mut end) > 0).then_some(der)
     }
-}
-
-/// The keys by which tickets are sealed. Stands for SSL_CTX_get_tlsext_ticket_keys.
-pub(crate) fn ticket_keys(builder: &mut SslContextBuilder) -> Option<Vec<u8>> {
-    let ctx = builder.as_ptr();
-    // SAFETY: with NULL OpenSSL answers with the length; the second call writes that many bytes.
-    unsafe {
-        let length = sys::SSL_CTX_ctrl(ctx, SSL_CTRL_GET_TLSEXT_TICKET_KEYS, 0, ptr::null_mut());
-        let mut keys = vec![0u8; usize::try_from(length).ok().filter(|n| *n > 0)?];
-        let got = sys::SSL_CTX_ctrl(
-            ctx,
-            SSL_CTRL_GET_TLSEXT_TICKET_KEYS,
-            length,
-            keys.as_mut_ptr().cast(),
-        );
-        (got == 1).then_some(keys)
-    }
-}
-
-/// Stands for SSL_CTX_set_tlsext_ticket_keys. Keys of another length are not taken.
-pub(crate) fn set_ticket_keys(builder: &mut SslContextBuilder, keys: &[u8]) {
-    let length = c_long::try_from(keys.len()).unwrap_or(0);
-    // SAFETY: pointer and length are those of one live slice, from which OpenSSL copies.
-    unsafe {
-        sys::SSL_CTX_ctrl(
-            builder.as_ptr(),
-            SSL_CTRL_SET_TLSEXT_TICKET_KEYS,
-            length,
-            keys.as_ptr().cast_mut().cast(),
-        );
-    }
-}
-
-/// How long a session may be resumed. Stands for SSL_CTX_set_timeout.
-pub(crate) fn set_session_seconds(builder: &mut SslContextBuilder, seconds: c_long) {
-    // SAFETY: the builder's context is valid.
-    unsafe { SSL_CTX_set_timeout(builder.as_ptr(), seconds) };
-}
-
-/// How many tickets a TLS 1.3 handshake gives out. Stands for SSL_CTX_set_num_tickets.
-pub(crate) fn set_num_tickets(builder: &mut SslContextBuilder, n: usize) {
-    // SAFETY: the builder's context is valid.
-    unsafe { SSL_CTX_set_num_tickets(builder.as_ptr(), n) };
 }
 
 /// A certificate for every handshake. Stands for SSL_CTX_use_cert_and_key.

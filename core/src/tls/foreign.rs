@@ -16,7 +16,7 @@ use super::{bug, context, ffi, lock, names, Watch};
 use crate::error::{Error, Result, Word};
 use crate::level::Level;
 use crate::name::ServerName;
-use crate::outcome::{self, Outcome, Peer, Role};
+use crate::outcome::{self, Effective, Outcome, Peer, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
 use crate::verdict::judge_rules;
@@ -25,9 +25,12 @@ extern "C" {
     fn SSL_set_session_id_context(ssl: *mut sys::SSL, id: *const c_uchar, length: c_uint) -> c_int;
     fn SSL_in_before(ssl: *const sys::SSL) -> c_int;
     fn SSL_get_fd(ssl: *const sys::SSL) -> c_int;
+    fn SSL_get_ciphers(ssl: *const sys::SSL) -> *mut sys::stack_st_SSL_CIPHER;
+    fn SSL_CIPHER_get_auth_nid(cipher: *const sys::SSL_CIPHER) -> c_int;
     fn SSL_set_options(ssl: *mut sys::SSL, options: u64) -> u64;
 }
 
+const NID_AUTH_NULL: c_int = 1053;
 const SSL_CTRL_SET_VERIFY_CERT_STORE: c_int = 106;
 
 /// What the callers' `SSL_CTX *` and `SSL *` point to.
@@ -102,6 +105,9 @@ pub unsafe fn prepare(
         if SSL_in_before(ssl) != 1 {
             return Err(Error::invalid("the handshake of this SSL has begun already"));
         }
+        if sys::SSL_get_ssl_method(ssl) == sys::TLS_server_method() {
+            return Err(Error::invalid("this SSL is a server's"));
+        }
         if !sys::SSL_get_session(ssl).is_null() {
             return Err(Error::invalid(
                 "this SSL has a session to resume, which would skip the checks: take it away (SSL_set_session(ssl, NULL))",
@@ -109,6 +115,15 @@ pub unsafe fn prepare(
         }
         SslRef::from_ptr_mut(ssl)
     };
+    let knows_peer = matches!(
+        rules.level.effective(),
+        Effective::Fingerprint | Effective::Verify
+    );
+    if knows_peer && has_anonymous_ciphers(ssl) {
+        return Err(Error::invalid(
+            "the cipher list of this SSL has ciphers without a certificate, which nobody could check: add \"!aNULL\"",
+        ));
+    }
     let shared = policy.shared.get(rules)?;
     super::ask_for(ssl, rules, &host, service.protocol().alpn)?;
     let (oldest, security) = context::oldest(rules);
@@ -184,7 +199,11 @@ pub unsafe fn check(ssl: *mut Ssl, version: u64) -> Result<Outcome> {
     outcome.sni = ssl
         .servername(openssl::ssl::NameType::HOST_NAME)
         .map(str::to_owned);
-    let examined = lock(&watch.examined).clone();
+    let mut examined = lock(&watch.examined).clone();
+    if finished {
+        // An SSL that was used before (SSL_clear) has what was found out then; what counts is this handshake.
+        examined = super::examined(ssl, examined.as_ref()).filter(|_| ssl.peer_certificate().is_some());
+    }
     if !finished && examined.is_none() {
         let e = if super::verification_broke(ssl) {
             Error::new(Word::Bug, "the verification of the certificate broke off")
@@ -215,6 +234,18 @@ pub unsafe fn check(ssl: *mut Ssl, version: u64) -> Result<Outcome> {
     }
     outcome.tls = Some(super::describe(ssl));
     Ok(outcome)
+}
+
+/// Whether a server could choose a cipher by which it shows no certificate.
+fn has_anonymous_ciphers(ssl: &SslRef) -> bool {
+    // SAFETY: the SSL is live; the list and its ciphers belong to it or are static.
+    unsafe {
+        let list = SSL_get_ciphers(ssl.as_ptr());
+        (0..sys::OPENSSL_sk_num(list.cast())).any(|i| {
+            let cipher = sys::OPENSSL_sk_value(list.cast(), i);
+            !cipher.is_null() && SSL_CIPHER_get_auth_nid(cipher.cast()) == NID_AUTH_NULL
+        })
+    }
 }
 
 fn not_finished() -> Error {

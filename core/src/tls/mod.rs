@@ -29,7 +29,7 @@ use crate::text::printable;
 use check::{Examined, Found};
 use context::Context;
 use resume::{Key, Sessions, Slot};
-use server::ServerContext;
+use server::{Identities, ServerContext};
 
 /// What a policy and all derived from it share: made at first use, immutable but for the store of
 /// resumable sessions.
@@ -47,6 +47,8 @@ pub(crate) struct Watch {
     service: Option<Service>,
     /// The identifier that the protocol has, for the server to choose.
     alpn: Option<&'static str>,
+    /// The server's certificates.
+    identities: Option<Arc<Identities>>,
     names: Vec<ServerName>,
     trust_is_system: bool,
     examined: Found,
@@ -65,6 +67,7 @@ impl Watch {
             role,
             service: None,
             alpn: None,
+            identities: None,
             names: Vec::new(),
             trust_is_system,
             examined: Mutex::new(None),
@@ -230,6 +233,7 @@ impl Shared {
             needed_index()?,
             Watch {
                 alpn: service.and_then(|s| s.protocol().alpn),
+                identities: Some(Arc::clone(&server.identities)),
                 ..Watch::new(rules, Role::Server, server.trust_is_system)
             },
         );

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use openssl::sha::sha256;
 use openssl::ssl::{
-    AlpnError, NameType, SslContext, SslContextBuilder, SslMethod, SslOptions, SslRef, SslSessionCacheMode,
+    NameType, SslContext, SslContextBuilder, SslMethod, SslOptions, SslRef, SslSessionCacheMode,
     SslVerifyMode,
 };
 use openssl::x509::X509Ref;
@@ -20,7 +21,7 @@ use crate::rules::{Rules, ServerCert};
 const TICKETS_LAST: i64 = 3600;
 
 /// Which certificate is for whom.
-struct Identities {
+pub(super) struct Identities {
     all: Vec<Identity>,
     /// Lower-case names, and `*.DOMAIN` for any one label below it.
     by_name: BTreeMap<String, Vec<usize>>,
@@ -31,6 +32,7 @@ struct Identities {
 /// What a server needs for its handshakes.
 pub(super) struct ServerContext {
     pub(super) context: SslContext,
+    pub(super) identities: Arc<Identities>,
     pub(super) trust_is_system: bool,
     tickets: Option<Vec<u8>>,
 }
@@ -47,7 +49,7 @@ impl ServerContext {
         builder.set_cert_store(trust.store);
         ffi::verify_peer_ourselves(&mut builder);
         builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-        let digest = digest(rules, &identities);
+        let digest = digest(rules);
         builder
             .set_session_id_context(digest.get(..32).unwrap_or_default())
             .map_err(bug)?;
@@ -56,35 +58,31 @@ impl ServerContext {
             ask_for_certificate(&mut builder, rules)?;
             // A resumed session would skip the checks on it.
             builder.set_options(SslOptions::NO_TICKET);
-            ffi::set_num_tickets(&mut builder, 0);
+            ffi::server::set_num_tickets(&mut builder, 0);
         } else {
             builder.set_verify(SslVerifyMode::NONE);
-            ffi::set_session_seconds(&mut builder, TICKETS_LAST);
+            ffi::server::set_session_seconds(&mut builder, TICKETS_LAST);
             if let Some(keys) = before.and_then(|b| b.tickets.as_ref()) {
-                ffi::set_ticket_keys(&mut builder, keys);
+                ffi::server::set_ticket_keys(&mut builder, keys);
             }
-            tickets = ffi::ticket_keys(&mut builder);
+            tickets = ffi::server::ticket_keys(&mut builder);
         }
         for identity in identities.of(&identities.default) {
             identity.show_always(&mut builder)?;
         }
-        builder.set_alpn_select_callback(select_alpn);
-        builder.set_servername_callback(move |ssl, _| {
-            // What cannot be set leaves the default certificate.
-            identities.show(ssl);
-            Ok(())
-        });
+        ffi::server::choose_for_clients(&mut builder);
         Ok(Self {
             context: builder.build(),
+            identities: Arc::new(identities),
             trust_is_system,
             tickets,
         })
     }
 }
 
-/// What binds tickets to a policy.
-fn digest(rules: &Rules, identities: &Identities) -> [u8; 32] {
-    let mut text = format!(
+/// What binds tickets to a policy. Not what its files hold: those are read anew, and tickets stay good.
+fn digest(rules: &Rules) -> [u8; 32] {
+    let text = format!(
         "{} {:?} {:?} {:?} {:?} {}",
         rules.level.as_str(),
         rules.ca_file,
@@ -92,13 +90,8 @@ fn digest(rules: &Rules, identities: &Identities) -> [u8; 32] {
         rules.min_tls,
         rules.fingerprints,
         rules.ask_client_cert
-    )
-    .into_bytes();
-    for name in identities.by_name.keys() {
-        text.extend_from_slice(name.as_bytes());
-        text.push(b' ');
-    }
-    sha256(&text)
+    );
+    sha256(text.as_bytes())
 }
 
 fn ask_for_certificate(builder: &mut SslContextBuilder, rules: &Rules) -> Result<()> {
@@ -116,24 +109,41 @@ fn ask_for_certificate(builder: &mut SslContextBuilder, rules: &Rules) -> Result
     Ok(())
 }
 
-/// The protocol's own identifier, if the client offers it. A client that offers others only takes us
-/// for another protocol's server (ALPACA): it gets an alert (RFC 7301 §3.2).
-fn select_alpn<'a>(ssl: &mut SslRef, offered: &'a [u8]) -> std::result::Result<&'a [u8], AlpnError> {
-    let ours = watch_index()
-        .and_then(|index| ssl.ex_data(index))
-        .and_then(|watch| watch.alpn)
-        .ok_or(AlpnError::NOACK)?;
+/// What is answered to a client's ALPN.
+pub(crate) enum Alpn<'a> {
+    /// One of those that it offers.
+    Chosen(&'a [u8]),
+    /// It takes us for another protocol's server (ALPACA): it gets an alert (RFC 7301 §3.2).
+    NotOurs,
+    /// The protocol has no identifier.
+    HasNone,
+}
+
+/// The protocol's own identifier, if the client offers it.
+pub(crate) fn choose_alpn<'a>(ssl: &SslRef, offered: &'a [u8]) -> Alpn<'a> {
+    let watch = watch_index().and_then(|index| ssl.ex_data(index));
+    let Some(ours) = watch.and_then(|watch| watch.alpn) else {
+        return Alpn::HasNone;
+    };
     let mut rest = offered;
     while let Some((length, tail)) = rest.split_first() {
-        let (protocol, others) = tail
-            .split_at_checked(usize::from(*length))
-            .ok_or(AlpnError::ALERT_FATAL)?;
+        let Some((protocol, others)) = tail.split_at_checked(usize::from(*length)) else {
+            break;
+        };
         if protocol == ours.as_bytes() {
-            return Ok(protocol);
+            return Alpn::Chosen(protocol);
         }
         rest = others;
     }
-    Err(AlpnError::ALERT_FATAL)
+    Alpn::NotOurs
+}
+
+/// Shows this client the certificate of the name that it asks for.
+pub(crate) fn show_identity(ssl: &mut SslRef) {
+    let watch = watch_index().and_then(|index| ssl.ex_data(index));
+    if let Some(identities) = watch.and_then(|watch| watch.identities.clone()) {
+        identities.show(ssl);
+    }
 }
 
 impl Identities {
@@ -206,7 +216,6 @@ impl Identities {
         indices.iter().filter_map(|i| self.all.get(*i))
     }
 
-    /// Shows this client the certificate of the name that it asks for.
     fn show(&self, ssl: &mut SslRef) {
         let asked = ssl.servername(NameType::HOST_NAME).map(ServerName::parse);
         let Some(Ok(ServerName::Dns(name))) = asked else {
