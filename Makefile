@@ -106,8 +106,9 @@ audit: ## ask the RustSec database about the dependencies (needs cargo-deny and 
 bench: build python ## measure against a hand-written OpenSSL client and what people use today
 	sh tests/bench/run
 
-header: ## write include/starttls.h anew
+header: ## write include/starttls.h and the README's table of protocols anew
 	STARTTLS_BLESS=1 $(CARGO) test $(LOCKED) -p starttls-capi --test header
+	STARTTLS_BLESS=1 $(CARGO) test $(LOCKED) -p conformance --test readme
 
 target/starttls.pc: FORCE
 	@mkdir -p $(@D)

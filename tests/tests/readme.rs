@@ -3,29 +3,53 @@
 use starttls::protocol::PROTOCOLS;
 use starttls::{Level, Word};
 
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+
 fn readme() -> String {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
-    std::fs::read_to_string(file).unwrap()
+    std::fs::read_to_string(FILE).unwrap()
 }
 
-#[test]
-fn every_protocol_has_its_row() {
-    let readme = readme();
+/// The table of protocols as it must stand there.
+fn protocols() -> String {
+    let mut table = String::from(
+        "| protocol | specified in | ports | client | server | round trips | comes first afterwards |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
     for row in PROTOCOLS {
         let implicit = match row.implicit {
-            Some((word, port)) => format!("`{word}` {port}"),
-            None => "–".to_owned(),
+            Some((word, port)) => format!("; `{word}` {port}"),
+            None => String::new(),
         };
-        let line = format!(
-            "| `{}` | {} | {implicit} | {} | {} |",
-            row.name, row.port, row.spec, row.afterwards
+        let server = if row.can_refuse() {
+            "yes"
+        } else {
+            "yes, but no refusal"
+        };
+        table += &format!(
+            "| `{}` | {} | {}{implicit} | yes | {server} | {} | {} |\n",
+            row.name, row.spec, row.port, row.round_trips, row.afterwards
         );
-        assert!(readme.contains(&line), "README.md lacks the row\n{line}");
     }
-    let section = readme.split("## Protocols").nth(1).unwrap();
-    let rows = section.lines().take_while(|l| !l.starts_with("## "));
-    let rows = rows.filter(|l| l.starts_with("| `"));
-    assert_eq!(rows.count(), PROTOCOLS.len());
+    table
+}
+
+/// `STARTTLS_BLESS=1` writes the table anew.
+#[test]
+fn the_table_of_protocols_is_made_of_the_code() {
+    let readme = readme();
+    let (before, rest) = readme.split_once("## Protocols\n\n").unwrap();
+    let (old, after) = rest.split_once("\n\n").unwrap();
+    let table = protocols();
+    if std::env::var_os("STARTTLS_BLESS").is_some() {
+        let text = format!("{before}## Protocols\n\n{table}\n{after}");
+        std::fs::write(FILE, text).unwrap();
+    } else {
+        assert_eq!(
+            format!("{old}\n"),
+            table,
+            "run `make header`"
+        );
+    }
 }
 
 #[test]

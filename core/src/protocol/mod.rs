@@ -46,6 +46,13 @@ pub struct Protocol {
     pub(crate) answer_inside: Option<Framing>,
 }
 
+impl Protocol {
+    /// Whether a server can say no to the upgrade command, with [`Session::refuse`](crate::Session::refuse).
+    pub fn can_refuse(&self) -> bool {
+        self.server.refuses
+    }
+}
+
 /// Every protocol.
 pub static PROTOCOLS: &[Protocol] = &[
     Protocol {
