@@ -29,7 +29,8 @@ pub fn negotiate(protocol: &str, level: Level, stage: Stage, mut bytes: &[u8], s
         match negotiation.want() {
             Want::Write => {
                 let output = negotiation.output().to_vec();
-                assert!(output.ends_with(b"\r\n"), "a command is a line");
+                let whole = output.ends_with(command_end(protocol));
+                assert!(whole, "a command is whole: {}", output.escape_ascii());
                 assert!(output.len() < 300, "and a short one");
                 // Sent in two parts, as a full socket may have it.
                 said.extend_from_slice(&output);
@@ -85,19 +86,41 @@ fn failed(negotiation: &mut Negotiation, e: &starttls::Error, level: Level) -> W
     word
 }
 
+/// What a command ends with.
+fn command_end(protocol: &str) -> &'static [u8] {
+    match protocol {
+        "xmpp" | "xmpp-server" => b">",
+        _ => b"\r\n",
+    }
+}
+
 /// Looked at without the code that is tested: we have asked, and a line says yes at the very end.
 fn go_ahead_was_given(protocol: &str, heard: &[u8], said: &[u8]) {
     let (command, yes): (&[u8], &str) = match protocol {
         "imap" => (b"a1 STARTTLS\r\n", "a1"),
         "pop3" => (b"STLS\r\n", "+ok"),
         "sieve" => (b"STARTTLS\r\n", "ok"),
+        "nntp" => (b"STARTTLS\r\n", "382"),
+        "irc" => (b"STARTTLS\r\n", "670"),
+        "ftp" => (b"AUTH TLS\r\n", "234"),
+        "http" => (b"\r\nConnection: Upgrade\r\n\r\n", "http/1.1 101"),
+        "xmpp" | "xmpp-server" => (b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "proceed"),
         _ => (b"STARTTLS\r\n", "220"),
     };
     assert!(said.ends_with(command), "{}", said.escape_ascii());
-    assert_eq!(heard.last(), Some(&b'\n'), "no byte behind the go-ahead");
+    let end = match protocol {
+        "xmpp" | "xmpp-server" => b'>',
+        _ => b'\n',
+    };
+    assert_eq!(heard.last(), Some(&end), "no byte behind the go-ahead");
     let says_yes = |line: &[u8]| {
         let line = String::from_utf8_lossy(line).to_ascii_lowercase();
-        line.trim_start().starts_with(yes)
+        // What may stand before it: the name of the server, a prefix of XML's.
+        match protocol {
+            "irc" => line.split_whitespace().take(3).any(|word| word == yes),
+            "xmpp" | "xmpp-server" => line.contains(yes),
+            _ => line.trim_start().starts_with(yes),
+        }
     };
     assert!(
         heard.split(|b| *b == b'\n').any(says_yes),

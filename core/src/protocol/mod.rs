@@ -1,14 +1,20 @@
 //! The table of all protocols. C, Python, the command, the documentation, the tests and the
 //! fuzzers iterate it: a new protocol is one file and its row.
 
+mod ftp;
+mod http;
 mod imap;
+mod irc;
+mod nntp;
 mod pop3;
 mod sieve;
 mod smtp;
+mod xmpp;
 
 use crate::command::Server;
 use crate::dialog::{Ask, Dialog};
 use crate::error::{Error, Result};
+use crate::wire::http::Http;
 use crate::wire::Framing;
 
 /// A protocol that upgrades in-band, and the port with TLS from the first byte beside it.
@@ -109,6 +115,78 @@ pub static PROTOCOLS: &[Protocol] = &[
         client: sieve::sieve,
         server: sieve::SERVER,
         answer_inside: None,
+    },
+    Protocol {
+        name: "nntp",
+        port: 119,
+        implicit: Some(("nntps", 563)),
+        alpn: Some("nntp"),
+        spec: "RFC 4642",
+        afterwards: "the client asks for the capabilities again",
+        round_trips: 1,
+        client: nntp::nntp,
+        server: nntp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "xmpp",
+        port: 5222,
+        implicit: Some(("xmpps", 5223)),
+        alpn: Some("xmpp-client"),
+        spec: "RFC 6120, RFC 7590, XEP-0368",
+        afterwards: "the client opens a new stream, and the server answers with its own",
+        round_trips: 2,
+        client: xmpp::client_to_server,
+        server: xmpp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "xmpp-server",
+        port: 5269,
+        implicit: Some(("xmpps-server", 5270)),
+        alpn: Some("xmpp-server"),
+        spec: "RFC 6120, RFC 7590, XEP-0368",
+        afterwards: "the client opens a new stream, and the server answers with its own",
+        round_trips: 2,
+        client: xmpp::server_to_server,
+        server: xmpp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "irc",
+        port: 6667,
+        implicit: Some(("ircs", 6697)),
+        alpn: Some("irc"),
+        spec: "IRCv3 tls, RFC 7194",
+        afterwards: "the client registers: CAP, NICK, USER",
+        round_trips: 1,
+        client: irc::irc,
+        server: irc::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "ftp",
+        port: 21,
+        implicit: Some(("ftps", 990)),
+        alpn: Some("ftp"),
+        spec: "RFC 4217",
+        afterwards: "the client logs in; PBSZ 0 and PROT P encrypt the data connections",
+        round_trips: 1,
+        client: ftp::ftp,
+        server: ftp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "http",
+        port: 80,
+        implicit: Some(("https", 443)),
+        alpn: Some("http/1.1"),
+        spec: "RFC 2817",
+        afterwards: "the server answers the request that asked for TLS; a client has had that answer",
+        round_trips: 1,
+        client: http::http,
+        server: http::SERVER,
+        answer_inside: Some(Framing::Http(Http::Inside)),
     },
 ];
 
