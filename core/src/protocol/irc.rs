@@ -130,9 +130,11 @@ fn answer(command: &[u8]) -> Result<Answer, Refusal> {
     if words(command).count() != 1 || !begins_with_word(command, "STARTTLS") {
         return Err(Refusal::malformed("what is not STARTTLS", command));
     }
+    // OpenSSL's client, among others, takes the second word for the number whatever the first is; what this
+    // server is called is not known here.
     Ok(Answer::lines(
-        "670 * :STARTTLS successful, proceed with TLS handshake",
-        "691 * :STARTTLS failed (TLS is not available)",
+        ":localhost 670 * :STARTTLS successful, proceed with TLS handshake",
+        ":localhost 691 * :STARTTLS failed (TLS is not available)",
     ))
 }
 
