@@ -66,7 +66,7 @@ class Servers:
         return int(ports[name])
 
     def policy(self, level: str = "strict", **settings: Any) -> starttls.Policy:
-        return starttls.Policy(level, ca_file=self.ca_file, timeout=20, **settings)
+        return starttls.Policy(level, **{"ca_file": self.ca_file, "timeout": 20, **settings})
 
 
 @pytest.fixture(scope="session")

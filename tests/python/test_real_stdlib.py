@@ -1,0 +1,161 @@
+"""The standard library's clients with a real Postfix and a real Dovecot, as `tests/servers/run.py` starts them."""
+
+import imaplib
+import poplib
+import smtplib
+import time
+import uuid
+
+import pytest
+import starttls
+from starttls import errors, stdlib
+
+
+def wait_for(servers, subject):
+    """The message arrives in the mailbox of the user; its text."""
+    port = servers.port("dovecot", "imap")
+    client = stdlib.IMAP4("localhost", port, policy=servers.policy(), timeout=20)
+    client.login(servers.user, servers.password)
+    for _ in range(400):
+        client.select("INBOX")
+        numbers = client.search(None, "SUBJECT", f'"{subject}"')[1][0].split()
+        if numbers:
+            text = client.fetch(numbers[0].decode(), "(BODY[])")[1][0][1]
+            client.logout()
+            return text
+        time.sleep(0.05)
+    raise AssertionError(f"{subject} has not come")
+
+
+def message(subject):
+    return f"From: bob@example.test\r\nTo: alice@example.test\r\nSubject: {subject}\r\n\r\nhello\r\n"
+
+
+def send(servers, client, subject, login=True):
+    if login:
+        client.login(servers.user, servers.password)
+    client.sendmail("bob@example.test", ["alice@example.test"], message(subject))
+    assert b"hello" in wait_for(servers, subject)
+
+
+@pytest.fixture
+def subject():
+    return uuid.uuid4().hex
+
+
+def test_smtplib_with_a_context(servers, subject):
+    with smtplib.SMTP("localhost", servers.port("postfix", "submission"), timeout=20) as client:
+        client.starttls(context=starttls.Context(servers.policy()))
+        assert client.sock.outcome.identity.proven_by == "pkix"
+        send(servers, client, subject)
+
+
+def test_smtplib_with_tls_at_once(servers, subject):
+    context = starttls.Context(servers.policy())
+    with smtplib.SMTP_SSL("localhost", servers.port("postfix", "smtps"), context=context, timeout=20) as client:
+        send(servers, client, subject)
+
+
+@pytest.mark.parametrize(("server", "name", "login"), [("postfix", "submission", True), ("postfix", "smtp", False)])
+def test_stdlib_smtp(server, name, login, servers, subject):
+    port = servers.port(server, name)
+    with stdlib.SMTP("localhost", port, policy=servers.policy(), timeout=20) as client:
+        assert client.outcome.tls.version == "TLSv1.3"
+        send(servers, client, subject, login)
+
+
+def test_stdlib_lmtp(servers, subject):
+    with stdlib.LMTP("localhost", servers.port("dovecot", "lmtp"), policy=servers.policy(), timeout=20) as client:
+        send(servers, client, subject, login=False)
+
+
+@pytest.mark.parametrize("how", ["context", "ssl", "stdlib"])
+def test_imap(how, servers, subject):
+    port = servers.port("dovecot", "imaps" if how == "ssl" else "imap")
+    context = starttls.Context(servers.policy())
+    if how == "context":
+        client = imaplib.IMAP4("localhost", port, timeout=20)
+        client.starttls(context)
+    elif how == "ssl":
+        client = imaplib.IMAP4_SSL("localhost", port, ssl_context=context, timeout=20)
+    else:
+        client = stdlib.IMAP4("localhost", port, policy=servers.policy(), timeout=20)
+        assert client.outcome.tls.alpn in (None, "imap")
+    with client:
+        assert client.login(servers.user, servers.password)[0] == "OK"
+        body = message(subject).encode() + b"x" * 100_000
+        assert client.append("INBOX", None, None, body)[0] == "OK"
+        client.select("INBOX")
+        [numbers] = client.search(None, "SUBJECT", subject)[1]
+        fetched = client.fetch(numbers.decode(), "(BODY[])")[1][0][1]
+        assert fetched.count(b"x" * 100_000) == 1
+        client.store(numbers.decode(), "+FLAGS", "\\Deleted")
+        client.expunge()
+
+
+@pytest.mark.parametrize("how", ["context", "ssl", "stdlib"])
+def test_pop3(how, servers):
+    port = servers.port("dovecot", "pop3s" if how == "ssl" else "pop3")
+    context = starttls.Context(servers.policy())
+    if how == "context":
+        client = poplib.POP3("localhost", port, timeout=20)
+        client.stls(context)
+    elif how == "ssl":
+        client = poplib.POP3_SSL("localhost", port, context=context, timeout=20)
+    else:
+        client = stdlib.POP3("localhost", port, policy=servers.policy(), timeout=20)
+    client.user(servers.user)
+    client.pass_(servers.password)
+    assert client.stat()[0] >= 1
+    assert any(line.startswith(b"Subject: ") for line in client.retr(1)[1])
+    client.quit()
+
+
+BAD = [
+    ("self-signed", errors.UntrustedError),
+    ("expired", errors.ExpiredError),
+    ("wrong-name", errors.NameMismatchError),
+]
+
+
+@pytest.mark.parametrize(("variant", "error"), BAD)
+def test_bad_certificates(variant, error, servers):
+    context = starttls.Context(servers.policy())
+    with smtplib.SMTP("localhost", servers.port("postfix", f"smtp-{variant}"), timeout=20) as client:
+        with pytest.raises(error):
+            client.starttls(context=context)
+        client.close()
+    with pytest.raises(error):
+        imaplib.IMAP4("localhost", servers.port("dovecot", f"imap-{variant}"), timeout=20).starttls(context)
+    with pytest.raises(error):
+        stdlib.POP3("localhost", servers.port("dovecot", f"pop3-{variant}"), policy=servers.policy())
+
+
+NO_TLS = [
+    ("postfix", "smtp", stdlib.SMTP),
+    ("dovecot", "imap", stdlib.IMAP4),
+    ("dovecot", "pop3", stdlib.POP3),
+    ("dovecot", "lmtp", stdlib.LMTP),
+]
+
+
+@pytest.mark.parametrize(("server", "protocol", "client"), NO_TLS)
+def test_servers_without_tls(server, protocol, client, servers):
+    port = servers.port(server, f"{protocol}-no-tls")
+    for level in ("encrypt", "strict"):
+        with pytest.raises(errors.NotOfferedError):
+            client("localhost", port, policy=servers.policy(level))
+    opened = client("localhost", port, policy=servers.policy("may"), timeout=20)
+    assert opened.outcome.because == "not-offered"
+    opened.capa() if protocol == "pop3" else opened.noop()
+    opened.close() if protocol != "imap" else opened.logout()
+
+
+def test_a_client_certificate(servers):
+    port = servers.port("postfix", "smtp-clientcert")
+    pair = (servers.certs / "client.crt", servers.certs / "client.key")
+    for certificate, expected in ((pair, 250), (None, 421)):
+        policy = servers.policy(client_cert=certificate)
+        client = stdlib.SMTP("localhost", port, policy=policy, timeout=20)
+        assert client.ehlo()[0] == expected
+        client.close()
