@@ -92,6 +92,8 @@ pub struct Session<'fd> {
     judged: OnceCell<Box<Outcome>>,
     heard: Vec<u8>,
     policy: Policy,
+    /// Made by `protect_data`.
+    for_data: bool,
 }
 
 impl Session<'static> {
@@ -265,7 +267,8 @@ impl<'fd> Session<'fd> {
     /// Protects a second connection to the same peer by the same policy: FTP's for data (RFC 4217
     /// §9), once the server has said that it will accept it (`PROT P`, then the answer to PASV or EPSV).
     /// It resumes this session's TLS session, which many servers demand; if they do not resume, all
-    /// checks are run again. End it with [`close`](Session::close), so that the peer knows the data to be whole.
+    /// checks are run again. End it with [`close`](Session::close), so that the peer knows the data to be
+    /// whole; that waits for its end, too, 5 s at most.
     ///
     /// # Errors
     /// `invalid` on a session in clear or a server's; and as [`handshake`](Session::handshake).
@@ -288,7 +291,9 @@ impl<'fd> Session<'fd> {
             Some(Service::Implicit(_)) => Stage::Greeting,
             _ => Stage::GoAhead,
         };
-        Session::make_client(attempt, connection, stage, &[])
+        let mut session = Session::make_client(attempt, connection, stage, &[])?;
+        session.for_data = true;
+        Ok(session)
     }
 
     fn begin(
@@ -348,6 +353,7 @@ impl<'fd> Session<'fd> {
             judged: OnceCell::new(),
             heard,
             policy,
+            for_data: false,
         }
     }
 

@@ -12,11 +12,26 @@ from typing import Any, Literal, Protocol, Self, TypeAlias, TypedDict, Unpack, f
 from _typeshed import ReadableBuffer, WriteableBuffer
 
 from starttls._files import SessionIO
+from starttls.errors import Error
 from starttls.outcome import Outcome
 
-__all__ = ["Policy", "Session", "adopt", "connect", "make_certificates", "policy_of", "protocols", "upgrade", "version"]
+__all__ = [
+    "Negotiation",
+    "Policy",
+    "Session",
+    "accept",
+    "adopt",
+    "connect",
+    "make_certificates",
+    "policy_of",
+    "protocols",
+    "refuse",
+    "upgrade",
+    "version",
+]
 
 _Path: TypeAlias = str | PathLike[str]
+_ServerCert: TypeAlias = _Path | tuple[_Path, _Path] | bytes | tuple[bytes, bytes]
 
 version: str
 
@@ -28,7 +43,8 @@ class _Settings(TypedDict, total=False):
     tlsa: tuple[()]
     tlsa_proof: None
     client_cert: _Path | tuple[_Path, _Path] | None
-    server_cert: None
+    server_cert: _ServerCert | list[_ServerCert] | None
+    ask_client_cert: bool
     min_tls: str | None
     timeout: float | None
     client_name: str | None
@@ -60,7 +76,8 @@ class Policy:
         tlsa: tuple[()] = (),
         tlsa_proof: None = None,
         client_cert: _Path | tuple[_Path, _Path] | None = None,
-        server_cert: None = None,
+        server_cert: _ServerCert | list[_ServerCert] | None = None,
+        ask_client_cert: bool = False,
         min_tls: str | None = None,
         timeout: float | None = 30.0,
         client_name: str | None = None,
@@ -84,20 +101,33 @@ class Policy:
         names: accepted in the certificate beside the host's. sni: sent instead of the host's.
         address: dial this address; the host is then only what is checked.
         name_from: where the host's name comes from: `caller`, `dnssec`, `mta-sts`, `insecure-dns`.
-        tlsa, tlsa_proof, server_cert, cache, destinations, resolver: not in this version.
+        server_cert: for `accept`: a PEM file with certificate, chain and key; a pair (certificate,
+        key) of files; the same as `bytes`, for PEM in memory; a directory of `HOST.pem` (or `HOST.crt`
+        and `HOST.key`; `_.DOMAIN.pem` is for any one label below); or a list of such. A client that
+        names a host is shown the certificate for it, all others the first. A server's levels are
+        `encrypt`, `verify` and `fingerprint`; the last two demand a certificate of the client.
+        ask_client_cert: at `encrypt`, ask the client for one; the outcome tells what came.
+        tlsa, tlsa_proof, cache, destinations, resolver: not in this version.
         """
 
     def derive(self, **changes: Unpack[_Settings]) -> Policy:
         """A policy with these changes, named as the arguments of `Policy`.
 
         It shares `SSL_CTX`, trust store and resumable sessions with this one unless the level, the
-        CA, the client certificate or `min_tls` are among them.
+        CA, a certificate of ours, `ask_client_cert` or `min_tls` are among them.
         """
 
     def ready(self) -> None:
         """Reads all files and builds the `SSL_CTX` now, which else the first connection does.
 
         Before `fork` or dropping privileges. Raises `invalid` if a file holds nothing usable.
+        """
+
+    def reload(self) -> None:
+        """As server, reads certificates, keys and CA anew, for all policies that share them with this.
+
+        Sessions that exist go on, and tickets given out stay good. A program that forks calls it in
+        the parent. Raises `invalid`; what was read before then stays in use.
         """
 
     def _with_source_address(self, address: str) -> Policy:
@@ -118,14 +148,22 @@ class Policy:
     def client_name(self) -> str | None:
         """For EHLO and LHLO; None: the local address."""
 
+    @property
+    def address(self) -> str | None:
+        """The address that is dialled whatever the host; None: the host's."""
+
+    @property
+    def _source_address(self) -> tuple[str, int] | None:
+        """Host and port that are dialled from, if `_with_source_address` has set them."""
+
 @final
 class Session:
     """A connection over TLS or, where the policy allows it, in clear: `outcome` says which and why.
 
-    Made by `starttls.connect`, `starttls.upgrade` and `Context.wrap_socket`. Behaves as a socket.
-    One thread may read while others write, each in its turn. After `fork` the child may only close it,
-    and that sends nothing. An end of the peer's without close_notify raises `closed`: what came before
-    may be cut short. Time-outs (`settimeout`) count from the last byte moved.
+    Made by `starttls.connect`, `starttls.upgrade`, `starttls.accept` and `Context.wrap_socket`.
+    Behaves as a socket. One thread may read while others write, each in its turn. After `fork` the
+    child may only close it, and that sends nothing. An end of the peer's without close_notify raises
+    `closed`: what came before may be cut short. Time-outs (`settimeout`) count from the last byte moved.
     """
 
     @property
@@ -308,6 +346,138 @@ class Session:
 
     def _file_opened(self) -> None: ...
     def _file_closed(self) -> None: ...
+    def protect(self, sock: _Socket) -> Session:
+        """Protects a second connection to the same server by the same policy, such as FTP's for data.
+
+        (RFC 4217 §9.) After `PROT P` and the server's answer to the command that uses it. It resumes
+        this session's TLS session, which many servers demand. sock: as for `starttls.upgrade`: it
+        stays yours. End the new session by `close`, so that the server knows the data to be whole;
+        that waits for the server's end, 5 s at most. Raises `invalid` on a session in clear or a
+        server's, and as `upgrade`.
+        """
+
+    def _protect_own(self, sock: socket) -> Session:
+        """The same with a socket that the new session owns: it is detached, and closed if this fails."""
+
+    def try_handshake(self) -> Literal["done", "read", "write"]:
+        """Goes on with the handshake of a session that a `Negotiation` was made, without waiting.
+
+        `read`, `write`: call again when that is possible. Before it is done, nothing else can be.
+        """
+
+    def try_read(self, n: int = 16384) -> bytes | None:
+        """Reads what is there, at most n bytes and one TLS record, without waiting.
+
+        None if nothing is, `b""` if the peer has closed properly. Go on until None: what is left may
+        be decrypted already.
+        """
+
+    def try_write(self, data: ReadableBuffer) -> int | None:
+        """Takes the beginning of data, at most one TLS record, and says how many bytes.
+
+        None: try again when the descriptor is writable. What was taken may not have left yet:
+        `wants_write`.
+        """
+
+    def try_flush(self) -> bool:
+        """Gives the kernel what it has not taken yet; True when nothing is left."""
+
+    def try_finish(self) -> bool:
+        """Says that nothing more will be written: close_notify, over TLS. Reading goes on.
+
+        Call it until it is True.
+        """
+
+    def try_close(self) -> bool:
+        """Ends the session, over TLS by close_notify. Call it until it is True, then `close`."""
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether bytes wait for the descriptor to be writable."""
+
+    @property
+    def time_left(self) -> float | None:
+        """Seconds left of the policy's time-out for the handshake; None when that is done."""
+
+    def _redial(self) -> Negotiation | None:
+        """After a `try_handshake` that failed on a connection dialled for it.
+
+        The negotiation for a second connection in clear, where `starttls.connect` would dial again.
+        """
+
+    def _drop(self) -> None:
+        """Closes and says nothing to the peer."""
+
+@final
+class Negotiation:
+    """A dialog in clear, for whoever does the input and output himself, such as an event loop.
+
+    Do what `want` says until it says `handshake` or `plain`, make it a `session`, and go on with that
+    one's `try_handshake`. Nothing here waits. Methods that learn what the peer has said raise
+    `starttls.Error`; the negotiation is then over.
+    """
+
+    def __new__(cls, protocol: str, host: str, stage: str, policy: str | Policy) -> Self:
+        """The client's side. Its time-out, the policy's, counts from now."""
+
+    @staticmethod
+    def accept(protocol: str, policy: str | Policy) -> Negotiation:
+        """The server's side, as `starttls.accept`."""
+
+    @property
+    def want(self) -> Literal["write", "read", "handshake", "plain"]:
+        """`write`: send `output` and say so by `sent`, but read first what is there.
+
+        `read`: hand what comes to `receive`, or raise `closed`. `handshake`, `plain`: make it a
+        `session`.
+        """
+
+    @property
+    def default_port(self) -> int:
+        """The port that stands for 0."""
+
+    @property
+    def host(self) -> str | None:
+        """The name to look up: the host in A-labels, or an address."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What has happened so far."""
+
+    @property
+    def time_left(self) -> float:
+        """Seconds that are left of the policy's time-out."""
+
+    def output(self) -> bytes:
+        """What is to be sent."""
+
+    def sent(self, n: int) -> None:
+        """So many bytes of `output` were sent."""
+
+    def receive(self, data: ReadableBuffer) -> None:
+        """These bytes came."""
+
+    def closed(self) -> Error:
+        """The exception for a peer that has closed the connection."""
+
+    def lost(self, errno: int) -> Error:
+        """The exception for a connection that broke with this errno."""
+
+    def too_late(self) -> Error:
+        """The exception for a time-out that has passed."""
+
+    def on(self, sock: _Socket, dialled: bool = False) -> None:
+        """Before anything is said: this is the connection.
+
+        A client then names itself by its address. Where it was dialled since the negotiation began, the
+        outcome tells how long that took.
+        """
+
+    def session(self, sock: socket) -> Session:
+        """Makes a session of it, which owns the connection. The negotiation is used up.
+
+        The socket is detached, and closed if this fails.
+        """
 
 class _Socket(Protocol):
     def fileno(self) -> int: ...
@@ -352,6 +522,29 @@ def upgrade(
 
     The deadline is the policy's `timeout`; the session begins with the socket's own time-out. Raises
     `starttls.Error`. The GIL is released while it waits; Ctrl-C ends the wait.
+    """
+
+def accept(protocol: str, sock: _Socket, *, command: ReadableBuffer = b"", policy: str | Policy) -> Session:
+    """The server's side: answers the client's upgrade command with the go-ahead, and does the handshake.
+
+    The certificate is the policy's `server_cert`. sock: as for `upgrade`: the session keeps a reference
+    and never closes it. command: all that you have read since the client's upgrade command began, the
+    command included; if it is empty or not whole it is read. What stands or comes behind the command
+    in clear is never obeyed: it is `injected`, nothing is answered, and the connection is shut down
+    (CVE-2011-0411). Where TLS comes from the first byte those bytes are the ClientHello.
+
+    Raises `malformed` where the client says something else than the upgrade command, to which you may
+    still answer; `untrusted`, `expired` and the like for a client's certificate; `invalid` for a level
+    that is none of `encrypt`, `verify`, `fingerprint`. The deadline is the policy's `timeout`; the
+    session begins with the socket's own time-out. The GIL is released while it waits; Ctrl-C ends the
+    wait.
+    """
+
+def refuse(protocol: str, sock: _Socket, *, command: ReadableBuffer = b"", policy: str | Policy = "strict") -> None:
+    """Sends the protocol's own refusal to the client's upgrade command (454, NO, -ERR …).
+
+    The connection stays yours, in clear. command: as for `accept`. policy: only its time-out counts.
+    Raises `unsupported` for protocols without a refusal, and as `accept`.
     """
 
 def adopt(

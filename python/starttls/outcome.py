@@ -16,9 +16,9 @@ __all__ = ["Certificate", "Check", "Identity", "Line", "Milliseconds", "Outcome"
 class Peer:
     """Who was asked for, and where it was found."""
 
-    name: str
-    """The name that was checked, in A-labels, or an IP address."""
-    name_from: str
+    name: str | None
+    """The name that was checked, in A-labels, or an IP address; None as server."""
+    name_from: str | None
     """Where that name comes from: ``caller``, ``dnssec``, ``mta-sts``, ``insecure-dns``."""
     address: str | None
     """The address that was reached."""
@@ -115,7 +115,7 @@ class Outcome:
     protocol: str | None
     """The protocol word; None where the caller had the go-ahead itself and did not say."""
     role: str
-    """``client``."""
+    """``client`` or ``server``."""
     level: str
     """The level asked for."""
     effective: str
@@ -123,7 +123,7 @@ class Outcome:
     peer: Peer
     """Who was asked for."""
     sni: str | None
-    """The server name sent in the handshake; None for an IP address."""
+    """The server name sent in the handshake, as server the client's; None for an IP address."""
     offered: bool | None
     """Whether the server advertised the upgrade."""
     channel: str | None

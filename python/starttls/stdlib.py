@@ -1,4 +1,4 @@
-"""The standard library's mail clients over our dialog: change one line of a script.
+"""The standard library's mail clients, and its FTP client, over our dialog: change one line of a script.
 
     smtp = starttls.stdlib.SMTP("mail.example.org", 587, policy="strict")
     smtp.login(user, password)
@@ -13,13 +13,12 @@ connection stay in clear, the client sees the server's own greeting and goes on 
 in clear they raise the reason why it is in clear. Connecting again (`smtp.connect(host)`) plays the
 dialog again.
 
-`policy` stands third, where `smtplib.SMTP` has local_hostname and the other two have timeout: what
-else they take is given by name.
+`policy` stands third, where `smtplib.SMTP` has local_hostname and `imaplib` and `poplib` have
+timeout: what else they take is given by name.
 """
 
 import imaplib
 import poplib
-import re
 import smtplib
 import socket
 import sys
@@ -27,79 +26,11 @@ from typing import Any
 
 from starttls import _core, errors
 from starttls._core import Policy, Session
+from starttls._ftp import FTP
+from starttls._open import NOT_GIVEN, open_session, require_tls
 from starttls.outcome import Outcome
 
-__all__ = ["IMAP4", "LMTP", "POP3", "SMTP"]
-
-# What the standard library calls "not given".
-_NOT_GIVEN: Any = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
-
-# The end of the greeting within all that was heard.
-_REPLY = re.compile(rb"(?:\d{3}-[^\n]*\n)*\d{3}[^\n]*\n")
-_LINE = re.compile(rb"[^\n]*\n")
-
-
-def _read_timeout(timeout: float | None) -> float | None:
-    """Seconds, as the standard library's clients mean it; they refuse 0."""
-    if timeout is _NOT_GIVEN:
-        timeout = socket.getdefaulttimeout()
-    if timeout is not None and not timeout:
-        raise ValueError("Non-blocking socket (timeout=0) is not supported")
-    return timeout
-
-
-def _open(
-    protocol: str,
-    host: str,
-    port: int,
-    policy: Policy,
-    timeout: float | None,
-    source_address: Any = None,
-) -> Session:
-    """A session whose first bytes are the greeting that the client is to see."""
-    seconds = _read_timeout(timeout)
-    if source_address:
-        policy = _from_here(policy, *source_address)
-    session = _core.connect(protocol, host, port, policy=policy, timeout=seconds)
-    session.settimeout(seconds)
-    session._as_stream(_greeting(protocol, session))
-    return session
-
-
-def _from_here(policy: Policy, host: str, port: int) -> Policy:
-    """The policy that dials from this address."""
-    if not host and not port:
-        return policy
-    try:
-        found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)[0][4]
-    except socket.gaierror as e:
-        message = f"look up the source address {host}: {e.strerror}"
-        raise errors.make("lookup-failed", message, e.errno == socket.EAI_AGAIN, None, None) from None
-    address = f"[{found[0]!s}]" if len(found) == 4 else str(found[0])
-    return policy._with_source_address(f"{address}:{found[1]!s}")
-
-
-def _greeting(protocol: str, session: Session) -> bytes:
-    if session.version() is not None:
-        # Ours, and neutral: nothing that was heard in clear is acted on.
-        return {"imap": b"* OK ready\r\n", "pop3": b"+OK ready\r\n"}.get(protocol, b"220 ready\r\n")
-    if session.outcome.because == "not-asked":
-        # Nothing was read: the server's own comes from the connection.
-        return b""
-    found = (_LINE if protocol in ("imap", "pop3") else _REPLY).match(session.heard())
-    return found.group() if found else b""
-
-
-def _require_tls(session: Session) -> None:
-    """Raises why a connection is in clear, for a caller who wants it upgraded now."""
-    outcome = session.outcome
-    if outcome.encrypted:
-        return
-    if outcome.because == "not-asked":
-        raise errors.InvalidError("invalid", 'level "none" never does TLS; connect with another policy')
-    word = {"refused": "refused", "handshake-failed": "handshake"}.get(outcome.because or "", "not-offered")
-    notes = "; ".join(outcome.notes) or "the server does not offer TLS"
-    raise errors.make(word, f"the connection is in clear: {notes}", False, outcome.to_json(), None)
+__all__ = ["FTP", "IMAP4", "LMTP", "POP3", "SMTP"]
 
 
 class SMTP(smtplib.SMTP):
@@ -123,7 +54,7 @@ class SMTP(smtplib.SMTP):
         policy: str | Policy = "strict",
         *,
         local_hostname: str | None = None,
-        timeout: float = _NOT_GIVEN,
+        timeout: float = NOT_GIVEN,
         source_address: tuple[str, int] | None = None,
     ) -> None:
         self._policy = _with_name(policy, local_hostname)
@@ -136,7 +67,7 @@ class SMTP(smtplib.SMTP):
         self.esmtp_features = {}
         self.does_esmtp = False
         self._session = None
-        self._session = _open(self._protocol, host, port, self._policy, timeout, self.source_address)
+        self._session = open_session(self._protocol, host, port, self._policy, timeout, self.source_address)
         return self._session
 
     @property
@@ -148,7 +79,7 @@ class SMTP(smtplib.SMTP):
         """Says that TLS is on; in clear, raises why it is not. Its arguments play no part."""
         if self._session is None or self.sock is None:
             raise smtplib.SMTPServerDisconnected("please run connect() first")
-        _require_tls(self._session)
+        require_tls(self._session)
         return 220, b"TLS is on already"
 
 
@@ -203,7 +134,7 @@ class IMAP4(imaplib.IMAP4):
         # None means here what it means in imaplib: the default time-out, if there is one.
         seconds = socket.getdefaulttimeout() if timeout is None else timeout
         sys.audit("imaplib.open", self, self.host, self.port)
-        self._session = _open("imap", self.host, self.port, self._policy, seconds)
+        self._session = open_session("imap", self.host, self.port, self._policy, seconds)
         return self._session
 
     @property
@@ -213,7 +144,7 @@ class IMAP4(imaplib.IMAP4):
 
     def starttls(self, ssl_context: Any = None) -> tuple[str, list[Any]]:  # type: ignore[override]
         """Says that TLS is on; in clear, raises why it is not. ssl_context plays no part."""
-        _require_tls(self._session)
+        require_tls(self._session)
         return "OK", [b"TLS is on already"]
 
 
@@ -232,13 +163,13 @@ class POP3(poplib.POP3):
         port: int = 110,
         policy: str | Policy = "strict",
         *,
-        timeout: float = _NOT_GIVEN,
+        timeout: float = NOT_GIVEN,
     ) -> None:
         self._policy = _core.policy_of(policy)
         super().__init__(host, port, timeout)
 
     def _create_socket(self, timeout: float | None) -> Session:
-        self._session = _open("pop3", self.host, self.port, self._policy, timeout)
+        self._session = open_session("pop3", self.host, self.port, self._policy, timeout)
         return self._session
 
     @property
@@ -248,5 +179,5 @@ class POP3(poplib.POP3):
 
     def stls(self, *_args: object, **_kwargs: object) -> bytes:
         """Says that TLS is on; in clear, raises why it is not. Its arguments play no part."""
-        _require_tls(self._session)
+        require_tls(self._session)
         return b"+OK TLS is on already"

@@ -106,7 +106,8 @@ def smtp(context: ssl.SSLContext, afterwards: Callable[[ssl.SSLSocket], None]) -
 
 def echo(tls: ssl.SSLSocket) -> None:
     """Sends back what comes, until the client closes; then closes properly."""
-    while data := tls.recv(16384):
-        tls.sendall(data)
-    # Answers the client's close_notify.
-    tls.unwrap()
+    with tls:
+        while data := tls.recv(16384):
+            tls.sendall(data)
+        # Answers the client's close_notify.
+        tls.unwrap()

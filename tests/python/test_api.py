@@ -151,7 +151,6 @@ def test_fingerprints_and_levels_go_together():
         {"level": "dane-only"},
         {"tlsa": [(3, 1, 1, b"")]},
         {"tlsa_proof": "secure"},
-        {"server_cert": "x.pem"},
         {"cache": {"a": 1}},
         {"destinations": "file"},
         {"resolver": "127.0.0.1"},

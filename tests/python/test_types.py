@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
-import imaplib, poplib, smtplib, socket, ssl
+import ftplib, imaplib, poplib, smtplib, socket, ssl
+import asyncio
+import starttls
 from starttls import Context, Policy, Session, stdlib, upgrade
 
 def use(sock: socket.socket) -> None:
@@ -24,7 +26,18 @@ def use(sock: socket.socket) -> None:
     session.recv_into(bytearray(1), None)
     der: bytes | None = session.getpeercert(True)
     kind: socket.SocketKind = session.type
+    ftp: ftplib.FTP = stdlib.FTP("h", user="u", passwd="p", policy=Policy("encrypt", server_cert=[b"", ("c", "k")]))
+    with starttls.accept("smtp", sock, command=b"STARTTLS", policy=Policy("encrypt", server_cert="d")) as s:
+        s.protect(sock).close()
+    starttls.refuse("imap", sock, command=memoryview(b""))
     client: smtplib.SMTP = stdlib.SMTP("h", policy="strict", source_address=("127.0.0.1", 0))
+
+async def streams() -> None:
+    reader, writer = await starttls.open_connection("imap", "h", 143, policy="strict", timeout=3)
+    reader, writer = await starttls.start(reader, writer, "imap", "h", stage="ready")
+    reader, writer = await starttls.aio.accept_streams(reader, writer, "imap", policy=Policy("encrypt"))
+    kept: asyncio.StreamWriter = writer
+    print(starttls.outcome_of(kept).tls, await reader.readline())
 """
 
 

@@ -53,10 +53,11 @@ def test_stages(peer, server_context, strict):
     def from_ready(sock):
         assert line(sock) == b"STARTTLS\r\n"
         sock.sendall(b"220 go\r\n")
-        echo(server_context.wrap_socket(sock, server_side=True))
+        from_go_ahead(sock)
 
     def from_go_ahead(sock):
-        echo(server_context.wrap_socket(sock, server_side=True))
+        with server_context.wrap_socket(sock, server_side=True) as tls:
+            echo(tls)
 
     for stage, serve in (("ready", from_ready), ("go-ahead", from_go_ahead)):
         with socket.create_connection(("127.0.0.1", peer(serve).port)) as sock:

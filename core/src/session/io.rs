@@ -18,6 +18,8 @@ pub(super) const RECORD: usize = 16 * 1024;
 const NOTHING_FOR_US: u64 = 64 * 1024;
 /// How long `close` waits for the kernel to take the close_notify.
 const CLOSING: Duration = Duration::from_secs(5);
+/// What `close` reads of a peer that is to end.
+const LAST_WORDS: usize = 64 * 1024;
 
 impl Session<'_> {
     /// Reads what has come, waiting for the first byte; 0 means that the peer closed properly.
@@ -137,6 +139,9 @@ impl Session<'_> {
             return Ok(());
         }
         let sent = self.say_goodbye();
+        if self.for_data && sent.is_ok() {
+            self.hear_out();
+        }
         lock(&self.channel).discard_unread();
         if self.busy.load(Ordering::SeqCst) > 0 {
             shut_down(self.connection.as_fd().as_raw_fd());
@@ -151,6 +156,26 @@ impl Session<'_> {
     pub fn finish(&self) -> Result<()> {
         drop(self.usable()?);
         self.say_goodbye()
+    }
+
+    /// Waits for the peer's end. What it still says to one who has closed (the tickets of TLS 1.3, its
+    /// close_notify) is answered by a reset, with which it loses what it has not read yet: the end of
+    /// an upload. One who goes on sending gets the reset.
+    fn hear_out(&self) {
+        let _ = socket2::SockRef::from(&self.connection).shutdown(std::net::Shutdown::Write);
+        let mut wait = self.waiting();
+        wait.deadline = Deadline::after(Some(wait.time_limit.map_or(CLOSING, |t| t.min(CLOSING))));
+        let mut buffer = [0; 4096];
+        let mut heard = 0;
+        while heard < LAST_WORDS {
+            let n = lock(&self.channel).try_read(&mut buffer);
+            match n {
+                Ok(Some(0)) | Err(_) => return,
+                Ok(Some(n)) => heard = n.saturating_add(heard),
+                Ok(None) if wait.wait(libc::POLLIN).is_err() => return,
+                Ok(None) => {}
+            }
+        }
     }
 
     fn say_goodbye(&self) -> Result<()> {

@@ -102,8 +102,11 @@ pub(crate) struct Resumable {
 impl Resumable {
     /// The session of a connection whose policy is met; `None` before the handshake.
     pub(crate) fn of(ssl: &SslRef) -> Option<Self> {
+        // A copy: OpenSSL marks a TLS 1.3 session that was resumed as used up, and the next connection
+        // beside this one resumes it, too.
+        let der = ssl.session()?.to_der().ok()?;
         Some(Self {
-            session: ssl.session()?.to_owned(),
+            session: SslSession::from_der(&der).ok()?,
             before: examined_so_far(ssl)?,
         })
     }

@@ -1,0 +1,292 @@
+"""The same for asyncio: streams whose connection was upgraded and checked.
+
+    reader, writer = await starttls.open_connection("imap", "mail.example.org", policy="strict")
+    print(starttls.outcome_of(writer).tls)
+
+The dialog, the handshake and every rule are those of `starttls.connect`, `starttls.upgrade` and
+`starttls.accept`; nothing here blocks the loop, and a policy's time-out bounds the whole. What
+fails raises the same `starttls.Error`, with its outcome, and closes the connection; so does
+cancellation. The loop must watch descriptors (`loop.add_reader`): asyncio's selector loops and
+uvloop do; on another, `unsupported` is raised before anything is done.
+
+The writer's transport has `get_extra_info` with ``starttls_outcome``, ``socket``, ``peername``,
+``sockname``, and as ssl's have them ``cipher`` and ``peercert``; ``ssl_object`` is None. `close`
+says close_notify, and so does `write_eof`, after which reading goes on. Where the peer ends without
+close_notify the reader gives all that came and then raises ``closed``: it may be cut short.
+"""
+
+import asyncio
+import os
+import socket
+
+from starttls import _core, errors
+from starttls._core import Negotiation, Policy, Session
+from starttls._dial import dial, ready
+from starttls._transport import SessionTransport
+from starttls.outcome import Outcome
+
+__all__ = ["accept_streams", "open_connection", "outcome_of", "start"]
+
+_LIMIT = 64 * 1024
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def open_connection(
+    protocol: str,
+    host: str,
+    port: int = 0,
+    *,
+    policy: str | Policy = "strict",
+    timeout: float | None = None,
+    limit: int = _LIMIT,
+) -> _Streams:
+    """Resolves the host, dials it and makes the connection what the policy demands.
+
+    Arguments, rules and errors are those of `starttls.connect`; limit is that of
+    `asyncio.open_connection`. Names are looked up by the loop, addresses dialled as RFC 8305 has it.
+    """
+    loop = _loop()
+    shared = _core.policy_of(policy)
+    if timeout is not None:
+        shared = shared.derive(timeout=timeout)
+    negotiation = Negotiation(protocol, host, "greeting", shared)
+    port = port or negotiation.default_port
+    session = await _reach(loop, negotiation, shared, port)
+    try:
+        await _shake(loop, session)
+    except BaseException:
+        again = session._redial()
+        session._drop()
+        if again is None:
+            raise
+        # The one case in which a connection is dialled again, in clear: see starttls.connect.
+        session = await _reach(loop, again, shared, port)
+    return _streams(loop, session, limit)
+
+
+async def start(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    protocol: str,
+    host: str,
+    *,
+    stage: str = "ready",
+    policy: str | Policy = "strict",
+    limit: int = _LIMIT,
+) -> _Streams:
+    """Makes a plain connection of yours what the policy demands: new streams for the same connection.
+
+    What you have written goes out first; what is left in the reader counts as ``pending`` of
+    `starttls.upgrade`, whose host and stages these are. Whatever comes of it, the old reader and
+    writer are used up, and after a failure the connection is closed. Raises `starttls.Error`;
+    ``invalid`` if the connection is closed or speaks TLS already.
+    """
+    loop = _loop()
+    negotiation = Negotiation(protocol, host, stage, policy)
+    return await _take_over(loop, reader, writer, negotiation, b"", limit)
+
+
+async def accept_streams(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    protocol: str,
+    *,
+    command: bytes = b"",
+    policy: str | Policy,
+    limit: int = _LIMIT,
+) -> _Streams:
+    """The server's side, within the callback of `asyncio.start_server`: `starttls.accept` for streams.
+
+    command: all that you have read since the client's upgrade command began, the command included;
+    what is left in the reader follows it. What stands behind the command in clear is ``injected``,
+    and nothing is answered. Otherwise as `start`.
+    """
+    loop = _loop()
+    negotiation = Negotiation.accept(protocol, policy)
+    return await _take_over(loop, reader, writer, negotiation, bytes(command), limit)
+
+
+def outcome_of(writer: asyncio.StreamWriter) -> Outcome:
+    """What did happen on the connection of a writer of this module's."""
+    outcome = writer.get_extra_info("starttls_outcome")
+    if not isinstance(outcome, Outcome):
+        raise errors.InvalidError("invalid", "this writer is not one of starttls")
+    return outcome
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.get_running_loop()
+    if type(loop).add_reader is asyncio.AbstractEventLoop.add_reader:
+        message = f"{type(loop).__name__} does not watch descriptors; use a selector loop of asyncio's, or uvloop"
+        raise errors.UnsupportedError("unsupported", message)
+    return loop
+
+
+async def _take_over(
+    loop: asyncio.AbstractEventLoop,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    negotiation: Negotiation,
+    before: bytes,
+    limit: int,
+) -> _Streams:
+    sock, left = await _detach(reader, writer, negotiation)
+    session = await _negotiate(loop, negotiation, sock, before + left)
+    try:
+        await _shake(loop, session)
+    except BaseException:
+        session._drop()
+        raise
+    return _streams(loop, session, limit)
+
+
+async def _detach(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, negotiation: Negotiation
+) -> tuple[socket.socket, bytes]:
+    """The connection without its transport, and what had been read of it."""
+    transport = writer.transport
+    if transport.is_closing():
+        raise errors.InvalidError("invalid", "the connection is closed")
+    known = transport.get_extra_info
+    if known("starttls_outcome") or known("sslcontext"):
+        raise errors.InvalidError("invalid", "the connection is negotiated already")
+    sock = known("socket")
+    if sock is None:
+        raise errors.InvalidError("invalid", "the writer is not one of a socket's")
+    try:
+        # Now drain() waits until all is sent.
+        transport.set_write_buffer_limits(high=0)
+        async with asyncio.timeout(negotiation.time_left) as limit:
+            await writer.drain()
+        transport.pause_reading()  # type: ignore[attr-defined]
+        ours = socket.socket(fileno=os.dup(sock.fileno()))
+    except OSError as e:
+        if limit.expired():
+            raise negotiation.too_late() from None
+        raise negotiation.closed() from e
+    finally:
+        # Closes its own descriptor alone; the connection lives on in ours.
+        transport.abort()
+    try:
+        ours.setblocking(False)
+        reader.feed_eof()
+        return ours, await reader.read()
+    except BaseException:
+        ours.close()
+        raise
+
+
+async def _reach(loop: asyncio.AbstractEventLoop, negotiation: Negotiation, policy: Policy, port: int) -> Session:
+    sock = await dial(loop, negotiation, policy, port)
+    return await _negotiate(loop, negotiation, sock, b"", dialled=True)
+
+
+async def _negotiate(
+    loop: asyncio.AbstractEventLoop,
+    negotiation: Negotiation,
+    sock: socket.socket,
+    pending: bytes,
+    dialled: bool = False,
+) -> Session:
+    """Plays the dialog; the socket becomes the session's."""
+    try:
+        negotiation.on(sock, dialled)
+        await _talk(loop, negotiation, sock, pending)
+        return negotiation.session(sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
+async def _talk(loop: asyncio.AbstractEventLoop, negotiation: Negotiation, sock: socket.socket, pending: bytes) -> None:
+    if pending:
+        negotiation.receive(pending)
+    moved = bool(pending)
+    while (want := negotiation.want) != "handshake":
+        if want == "plain" and not moved:
+            # Where nothing is to be said, nothing is to be read.
+            return
+        try:
+            # Also before each write: has the peer said what it should not have yet?
+            data = _look(sock)
+            if data:
+                moved = True
+                negotiation.receive(data)
+                continue
+            if want == "plain":
+                return
+            if want == "read" and data is not None:
+                raise negotiation.closed()
+            if want == "write":
+                negotiation.sent(sock.send(negotiation.output()))
+                moved = True
+                continue
+        except BlockingIOError:
+            pass
+        except errors.Error:
+            raise
+        except OSError as e:
+            raise negotiation.lost(e.errno or 0) from None
+        if not await ready(loop, sock.fileno(), want == "read", want == "write", negotiation.time_left):
+            raise negotiation.too_late()
+
+
+def _look(sock: socket.socket) -> bytes | None:
+    """What has come; None if nothing has, nothing at the end."""
+    try:
+        return sock.recv(4096)
+    except BlockingIOError:
+        return None
+
+
+async def _shake(loop: asyncio.AbstractEventLoop, session: Session) -> None:
+    """The handshake. The deadline is the session's: past it, try_handshake raises."""
+    while (want := session.try_handshake()) != "done":
+        writing = want == "write" or session.wants_write
+        await ready(loop, session.fileno(), want == "read", writing, session.time_left or 0)
+
+
+def _streams(loop: asyncio.AbstractEventLoop, session: Session, limit: int) -> _Streams:
+    try:
+        reader = _Reader(limit=limit, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport = SessionTransport(loop, session, protocol)
+    except BaseException:
+        session._drop()
+        raise
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+class _Reader(asyncio.StreamReader):
+    """Gives all that came before it raises why there is no more."""
+
+    _why: Exception | None = None
+
+    def exception(self) -> Exception | None:
+        return self._why if self._why and self.at_eof() else None
+
+    def set_exception(self, exc: Exception) -> None:
+        self._why = exc
+        self.feed_eof()
+
+    async def read(self, n: int = -1) -> bytes:
+        data = await super().read(n)
+        if not data and n and self._why:
+            raise self._why
+        return data
+
+    async def readuntil(self, separator: bytes = b"\n") -> bytes:  # type: ignore[override]
+        try:
+            return await super().readuntil(separator)
+        except asyncio.IncompleteReadError as e:
+            if self._why:
+                raise self._why from e
+            raise
+
+    async def readexactly(self, n: int) -> bytes:
+        try:
+            return await super().readexactly(n)
+        except asyncio.IncompleteReadError as e:
+            if self._why:
+                raise self._why from e
+            raise
