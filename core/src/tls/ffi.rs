@@ -44,6 +44,7 @@ extern "C" {
         replace: c_int,
     ) -> c_int;
     fn SSL_certs_clear(ssl: *mut sys::SSL);
+    fn SSL_SESSION_dup(session: *const sys::SSL_SESSION) -> *mut sys::SSL_SESSION;
     fn X509_STORE_CTX_set_verify_cb(ctx: *mut sys::X509_STORE_CTX, callback: VerifyCallback);
     fn X509_STORE_CTX_get0_param(ctx: *mut sys::X509_STORE_CTX) -> *mut sys::X509_VERIFY_PARAM;
     fn X509_STORE_CTX_get0_cert(ctx: *mut sys::X509_STORE_CTX) -> *mut sys::X509;
@@ -333,6 +334,16 @@ pub(crate) fn session_size(session: &SslSessionRef) -> usize {
     // SAFETY: with NULL for the output OpenSSL only counts.
     let size = unsafe { sys::i2d_SSL_SESSION(session.as_ptr(), ptr::null_mut()) };
     usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+/// A session of its own, to offer beside the first: when tickets come where one was resumed, OpenSSL takes it
+/// for used up and never offers it again. Stands for SSL_SESSION_dup.
+pub(crate) fn copy_session(session: &SslSessionRef) -> Option<SslSession> {
+    // SAFETY: the session is live; the copy is ours alone, and freed with `SslSession`.
+    unsafe {
+        let copy = SSL_SESSION_dup(session.as_ptr());
+        (!copy.is_null()).then(|| SslSession::from_ptr(copy))
+    }
 }
 
 /// Offers a session for resumption. Stands for SSL_set_session.

@@ -103,7 +103,7 @@ impl Resumable {
     /// The session of a connection whose policy is met; `None` before the handshake.
     pub(crate) fn of(ssl: &SslRef) -> Option<Self> {
         Some(Self {
-            session: ssl.session()?.to_owned(),
+            session: ffi::copy_session(ssl.session()?)?,
             before: examined_so_far(ssl)?,
         })
     }
