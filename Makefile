@@ -69,7 +69,7 @@ $(VENV)/installed: $(VENV)/made-from $(PYTHON_SOURCES)
 
 python: $(VENV)/installed ## build the Python package and install it in target/venv
 
-test: ## install what is missing, then run all tests, also against real mail servers
+test: ## install what is missing, then run all tests, also against real servers
 	tests/setup build test venv
 	$(MAKE) build python examples
 	$(PYTHON) tests/servers/run.py -- $(MAKE) check

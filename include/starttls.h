@@ -13,7 +13,9 @@
  *     starttls_error_free(error);
  *
  * A policy is what must hold, an outcome is what did; there is a session only where the outcome meets
- * the policy. Link with `pkg-config --cflags --libs starttls`; add --static for the archive.
+ * the policy. starttls_connect dials, starttls_upgrade takes a socket, starttls_accept is the server's
+ * side; all wait. Event loops use starttls_negotiation_new and starttls_try_..., programs with an SSL
+ * of their own starttls_prepare and starttls_check. Link with `pkg-config --cflags --libs starttls`; add --static for the archive.
  *
  * FUNCTIONS take inputs, then outputs, then `starttls_error **error`. What makes something returns it
  * or NULL; what does something returns true or false. Choices are words and numbers, never enums.
@@ -34,10 +36,11 @@
  *     lookup-failed timeout io                                                    the network
  *     invalid (the caller's input) unsupported bug (a fault in this library; it never aborts)
  *
- * OWNERSHIP. What starttls_X_new, _derive, _connect, _upgrade and a failed call's `error` give is the
- * caller's, who frees it with starttls_X_free; NULL is then a no-op. Strings and outcomes are borrowed
- * from the session or error they were asked of and end with it. Arguments are copied. A policy is
- * frozen by its first use (connect, upgrade, derive, ready): later setters fail with `invalid`.
+ * OWNERSHIP. What a function makes, and a failed call's `error`, is the caller's, who frees it with the
+ * type's _free; NULL is then a no-op. Strings and outcomes are borrowed from the session or error they
+ * were asked of and end with it (but the outcome of starttls_check is the caller's). Arguments are
+ * copied. A policy is frozen by its first use (connect, derive, ready and so on): later setters fail
+ * with `invalid`.
  * Sessions keep what they need of it, so it may be freed first.
  *
  * THREADS. A policy can be used by many threads at once. Of one session, one thread may read while

@@ -196,7 +196,7 @@ pub unsafe extern "C" fn starttls_negotiation_timed_out(
     negotiation: *mut starttls_negotiation,
     error: *mut *mut starttls_error,
 ) -> bool {
-    guard!(error, with(negotiation, |n| Err(n.timed_out())))
+    guard!(error, with(negotiation, |n| Err(n.too_late())))
 }
 
 /// How many milliseconds are left of the policy's time-out, 0 when it has passed: then call

@@ -55,6 +55,35 @@ impl Attempt {
         Ok(Self::begin(service, Role::Client, Some(host), peer, policy))
     }
 
+    /// The second attempt where `connect` may dial again in clear after this error; `None` where it may
+    /// not.
+    pub(crate) fn in_clear_after(
+        error: &Error,
+        service: Service,
+        host: &str,
+        policy: &Policy,
+        deadline: Deadline,
+    ) -> Option<Self> {
+        let rules = &policy.rules;
+        // "None" and "may" are the levels that yield plain; a fault on our side, such as a client
+        // certificate the server rejects or a version we insist on, is not mended by going clear.
+        let may_redial = error.word() == Word::Handshake
+            && rules.level.effective() == Effective::May
+            && matches!(service, Service::InBand(_))
+            && rules.client_cert.is_none()
+            && rules.min_tls.is_none();
+        let first = error.outcome().filter(|_| may_redial)?;
+        // It was sound for the first attempt.
+        let mut again = Self::client(Some(service), host, policy).ok()?;
+        again.deadline = deadline;
+        again.stay_plain = true;
+        again.outcome.offered = first.offered;
+        let failed = format!("dialled again in clear: {}", error.message());
+        again.outcome.notes.push(failed);
+        again.outcome.attempts.push(first.clone());
+        Some(again)
+    }
+
     /// As server. Checks all that can be checked without a connection.
     pub(crate) fn server(service: Service, policy: &Policy) -> Result<Self> {
         policy.rules.consistent_for_server()?;

@@ -101,7 +101,10 @@ impl Channel {
     /// Queues the close_notify. After a fatal error OpenSSL has nothing to say, and nor do we.
     pub(crate) fn say_goodbye(&mut self) {
         if let Channel::Tls(stream) = self {
-            let _ = stream.shutdown();
+            // Once it is said, a second call would listen for the peer's.
+            if !stream.get_shutdown().contains(ShutdownState::SENT) {
+                let _ = stream.shutdown();
+            }
         }
     }
 

@@ -66,6 +66,15 @@ pub(crate) trait Dialog: Send {
     fn unasked(&mut self, _message: &[u8]) -> std::result::Result<(), Refusal> {
         Ok(())
     }
+    /// What follows from such a message, where there can be something to say to it at once (telnet);
+    /// it goes with what is not sent yet.
+    fn meanwhile(&mut self, message: &[u8], _findings: &mut Findings) -> std::result::Result<Step, Refusal> {
+        self.unasked(message).map(|()| Step::Listen)
+    }
+    /// Whether these bytes behind a command that is refused still belong to it (telnet).
+    fn passes_over(&self, _bytes: &[u8]) -> bool {
+        false
+    }
     /// Whether a message that was not asked for is the server's good-bye, which may come at any time.
     fn is_goodbye(&self, _message: &[u8]) -> bool {
         false

@@ -15,6 +15,9 @@ use crate::text::{hex, printable};
 use crate::wire::line::trim_end;
 use crate::wire::{looks_like_tls, Cursor, Framing, Uncut};
 
+/// How much is looked at in one go.
+const PIECE: usize = 4096;
+
 /// How much of a dialog is listened to.
 const MAX_DIALOG: usize = 256 * 1024;
 
@@ -43,7 +46,7 @@ enum State {
 enum Next {
     Reading,
     Handshake,
-    Refused,
+    Plain(Because),
 }
 
 /// Lines of a dialog that are recorded: more than any honest server sends.
@@ -186,7 +189,7 @@ impl Engine {
             self.state = match next {
                 Next::Reading => State::Reading,
                 Next::Handshake => State::Handshake,
-                Next::Refused => State::Plain(Because::Refused),
+                Next::Plain(because) => State::Plain(because),
             };
         }
     }
@@ -197,7 +200,8 @@ impl Engine {
     /// What the peer did wrong, or that it does not offer what the level requires. After an error
     /// the negotiation is over.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Result<()> {
-        let result = self.take(bytes);
+        // Each message that is cut off moves what lies behind it: little at a time keeps that linear.
+        let result = bytes.chunks(PIECE).try_for_each(|piece| self.take(piece));
         if result.is_err() {
             self.state = State::Failed;
         }
@@ -261,9 +265,6 @@ impl Engine {
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<()> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
         if self.heard.len().saturating_add(bytes.len()) > MAX_DIALOG {
             return Err(self.too_long("a dialog over 256 KiB"));
         }
@@ -274,13 +275,10 @@ impl Engine {
                 self.inbox.extend_from_slice(bytes);
                 return Ok(());
             }
-            State::Handshake | State::Writing(Next::Handshake | Next::Refused) => {
-                return Err(self.injected(bytes))
-            }
-            State::Plain(_) if self.dialog.lock_step() => return Err(self.injected(bytes)),
-            State::Plain(_) => {
+            State::Handshake | State::Writing(Next::Handshake) => return Err(self.injected(bytes)),
+            State::Plain(_) | State::Writing(Next::Plain(_)) => {
                 self.inbox.extend_from_slice(bytes);
-                return Ok(());
+                return self.nothing_left();
             }
             State::Writing(Next::Reading) if self.dialog.lock_step() => return self.too_early(bytes),
             State::Writing(Next::Reading) | State::Reading => self.inbox.extend_from_slice(bytes),
@@ -322,11 +320,14 @@ impl Engine {
     }
 
     fn hear(&mut self, message: &[u8]) -> Result<()> {
-        if self.state != State::Reading {
+        let unsent = self.state != State::Reading;
+        let step = if unsent {
             // Our command is not sent yet, so this cannot be its answer.
-            return self.dialog.unasked(message).or_else(|r| self.refuse(r));
-        }
-        match self.dialog.hear(message, &mut self.findings) {
+            self.dialog.meanwhile(message, &mut self.findings)
+        } else {
+            self.dialog.hear(message, &mut self.findings)
+        };
+        match step {
             Ok(Step::Listen) => Ok(()),
             Ok(Step::Say(_) | Step::StartTls(_)) if self.greeting_only => {
                 self.state = State::Plain(Because::HandshakeFailed);
@@ -341,7 +342,11 @@ impl Engine {
                 Ok(())
             }
             Ok(Step::StartTls(last)) => {
-                self.state = State::Handshake;
+                self.state = if unsent {
+                    State::Writing(Next::Handshake)
+                } else {
+                    State::Handshake
+                };
                 if !self.inbox.is_empty() && !self.dialog.hello_follows() {
                     return Err(self.injected(&self.inbox));
                 }
@@ -353,7 +358,7 @@ impl Engine {
             Ok(Step::Refuse(answer)) => {
                 self.state = State::Plain(Because::Refused);
                 self.nothing_left()?;
-                self.say(answer, Next::Refused);
+                self.say(answer, Next::Plain(Because::Refused));
                 Ok(())
             }
             Err(refusal) => self.refuse(refusal),
@@ -377,7 +382,11 @@ impl Engine {
                     };
                     return Err(Error::new(word, why).temporary_if(temporary));
                 }
-                self.state = State::Plain(because);
+                self.state = match self.state {
+                    // Half a command is no end.
+                    State::Writing(_) => State::Writing(Next::Plain(because)),
+                    _ => State::Plain(because),
+                };
                 self.no_upgrade = Some(why);
                 Ok(())
             }
@@ -386,7 +395,7 @@ impl Engine {
     }
 
     fn nothing_left(&self) -> Result<()> {
-        if self.dialog.lock_step() && !self.inbox.is_empty() {
+        if self.dialog.lock_step() && !self.inbox.is_empty() && !self.dialog.passes_over(&self.inbox) {
             return Err(self.injected(&self.inbox));
         }
         Ok(())
@@ -394,12 +403,17 @@ impl Engine {
 
     fn say(&mut self, message: Vec<u8>, next: Next) {
         self.record(self.we, &message);
-        self.output = message;
-        self.sent = 0;
-        self.state = State::Writing(next);
-        if next == Next::Reading {
-            self.round_trips = self.round_trips.saturating_add(1);
+        if matches!(self.state, State::Writing(_)) {
+            // It goes with what is not sent yet.
+            self.output.extend(message);
+        } else {
+            self.output = message;
+            self.sent = 0;
+            if next == Next::Reading {
+                self.round_trips = self.round_trips.saturating_add(1);
+            }
         }
+        self.state = State::Writing(next);
     }
 
     fn record(&mut self, from: Speaker, message: &[u8]) {

@@ -23,6 +23,10 @@
 //! # Ok::<(), starttls::Error>(())
 //! ```
 //!
+//! A server answers its client's upgrade command with [`Session::accept`]. An event loop drives a
+//! [`Negotiation`] and then a session's `try_…` calls; it is the same machine that `connect`, `upgrade` and
+//! `accept` drive by waiting. A program that keeps its own `SSL *` takes the checks alone: [`foreign`].
+//!
 //! No threads, no signal handlers, no settings that are global: a policy made before `fork` serves the children
 //! of a single-threaded parent; a session belongs to one process.
 

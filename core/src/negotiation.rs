@@ -1,15 +1,17 @@
 //! A dialog in clear for whoever does the I/O himself: an event loop, or `establish.rs`.
 
+use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::attempt::{millis, Attempt};
+use crate::attempt::{lost, millis, Attempt};
 use crate::dialog::{Ask, Stage};
 use crate::engine::Engine;
 use crate::error::{Error, Result, Word};
 use crate::level::Level;
 use crate::name::address_literal;
-use crate::outcome::{Because, Effective, Role};
+use crate::outcome::{Because, Effective, Outcome, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
 
@@ -34,6 +36,7 @@ pub enum Want {
 pub struct Negotiation {
     pub(crate) attempt: Attempt,
     engine: Engine,
+    stage: Stage,
     began: Instant,
     settled: bool,
 }
@@ -42,7 +45,7 @@ impl Negotiation {
     /// Begins the client's side. The policy's time-out counts from now.
     ///
     /// Unless the policy has a `client_name` the client calls itself `localhost`: which address it
-    /// has is not known here.
+    /// has is not known here, but see [`on`](Self::on).
     ///
     /// # Errors
     /// `invalid` for an unknown protocol word or host, for a stage that the protocol does not have,
@@ -67,7 +70,7 @@ impl Negotiation {
             }
             Service::Implicit(_) => Engine::silent(Want::Handshake),
         };
-        Ok(Self::begin(attempt, engine))
+        Ok(Self::begin(attempt, Stage::Greeting, engine))
     }
 
     /// The server's no, to be sent instead of the go-ahead.
@@ -88,7 +91,7 @@ impl Negotiation {
             crate::command::server(&row.server, true),
             policy.rules.observer.clone(),
         );
-        Ok(Self::begin(attempt, engine))
+        Ok(Self::begin(attempt, Stage::Greeting, engine))
     }
 
     /// The client's side of an attempt; `local` is the address that it has.
@@ -123,16 +126,42 @@ impl Negotiation {
             }
             _ => Engine::silent(Want::Handshake),
         };
-        Ok(Self::begin(attempt, engine))
+        Ok(Self::begin(attempt, stage, engine))
     }
 
-    fn begin(attempt: Attempt, engine: Engine) -> Self {
+    fn begin(attempt: Attempt, stage: Stage, engine: Engine) -> Self {
         Self {
             attempt,
             engine,
+            stage,
             began: Instant::now(),
             settled: false,
         }
+    }
+
+    /// Before anything is said: this is the connection. A client then names itself by its address, and
+    /// errors, too, tell the peer's.
+    ///
+    /// # Errors
+    /// None that [`new`](Self::new) has not had.
+    pub fn on(mut self, connection: impl AsFd) -> Result<Self> {
+        self.attempt.note_peer(connection.as_fd());
+        if self.attempt.outcome.role == Role::Server {
+            return Ok(self);
+        }
+        let local = socket2::SockRef::from(&connection).local_addr().ok();
+        let local = local.and_then(|a| a.as_socket()).map(|a| a.ip());
+        Self::client(self.attempt, self.stage, local)
+    }
+
+    /// The same for a client that began before it dialled, so that one time-out covers both: the outcome
+    /// tells how long dialling took.
+    ///
+    /// # Errors
+    /// As [`on`](Self::on).
+    pub fn dialled(mut self, connection: impl AsFd) -> Result<Self> {
+        self.attempt.outcome.milliseconds.connect = Some(millis(self.began.elapsed()));
+        self.on(connection)
     }
 
     /// What is wanted next.
@@ -158,7 +187,7 @@ impl Negotiation {
     pub fn receive(&mut self, bytes: &[u8]) -> Result<()> {
         // Whoever drives it may not look at the time while there is always something to hear.
         if self.attempt.deadline.is_past() {
-            return Err(self.timed_out());
+            return Err(self.too_late());
         }
         self.hear(bytes).map_err(|e| self.fail(e))
     }
@@ -169,15 +198,26 @@ impl Negotiation {
         self.fail(e)
     }
 
+    /// The connection broke: this is what the system said.
+    pub fn lost(&mut self, e: &io::Error) -> Error {
+        let e = lost(self.awaits(), e);
+        self.fail(e)
+    }
+
     /// The policy's time-out has passed.
-    pub fn timed_out(&mut self) -> Error {
-        let e = self.attempt.too_late(self.engine.awaits());
+    pub fn too_late(&mut self) -> Error {
+        let e = self.attempt.too_late(self.awaits());
         self.engine.give_up();
         self.fail(e)
     }
 
-    /// How much of the policy's time-out is left; zero when it has passed: then it
-    /// [`timed_out`](Self::timed_out).
+    /// What has happened so far. The dialog is told of by the session's outcome, or an error's.
+    pub fn outcome(&self) -> &Outcome {
+        &self.attempt.outcome
+    }
+
+    /// How much of the policy's time-out is left; zero when it has passed: then it is
+    /// [`too_late`](Self::too_late).
     pub fn time_left(&self) -> Duration {
         self.attempt.deadline.left().unwrap_or(Duration::MAX)
     }
@@ -220,8 +260,9 @@ impl Negotiation {
         !self.engine.is_silent()
     }
 
-    /// Attaches the outcome so far.
-    pub(crate) fn fail(&mut self, e: Error) -> Error {
+    /// Attaches what has happened so far to an error of the caller's own, such as a host that is not
+    /// found. The negotiation is over.
+    pub fn fail(&mut self, e: Error) -> Error {
         self.settle();
         e.with_outcome(self.attempt.outcome.clone())
     }

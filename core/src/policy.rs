@@ -358,7 +358,7 @@ impl Policy {
         self.rules.consistent()?;
         if !self.rules.server_certs.is_empty() {
             self.rules.consistent_for_server()?;
-            return self.shared.server_context(&self.rules);
+            self.shared.server_context(&self.rules)?;
         }
         if self.rules.level != Level::None {
             self.shared.context(&self.rules)?;

@@ -24,7 +24,7 @@ use crate::error::{Error, Result, Word};
 use crate::establish::{establish, look, stay_plain};
 use crate::handshake::Handshake;
 use crate::negotiation::{Negotiation, Want};
-use crate::outcome::{Effective, Outcome, Role};
+use crate::outcome::{Outcome, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
 use crate::sys::{check_socket, process, shut_down};
@@ -89,7 +89,7 @@ pub struct Session<'fd> {
     process: u32,
     outcome: Box<Outcome>,
     /// Set when the handshake of a negotiated session is through.
-    judged: OnceCell<Outcome>,
+    judged: OnceCell<Box<Outcome>>,
     heard: Vec<u8>,
     policy: Policy,
 }
@@ -112,24 +112,10 @@ impl Session<'static> {
             Ok(session) => return Ok(session),
             Err(error) => error,
         };
-        // "None" and "may" are the levels that yield plain; a fault on our side, such as a client
-        // certificate the server rejects or a version we insist on, is not mended by going clear.
-        let may_redial = error.word() == Word::Handshake
-            && policy.rules.level.effective() == Effective::May
-            && matches!(service, Service::InBand(_))
-            && policy.rules.client_cert.is_none()
-            && policy.rules.min_tls.is_none();
-        let Some(first) = error.outcome().filter(|_| may_redial) else {
-            return Err(error);
-        };
-        let mut again = Attempt::client(Some(service), host, policy)?;
-        again.deadline = deadline;
-        again.stay_plain = true;
-        again.outcome.offered = first.offered;
-        let failed = format!("dialled again in clear: {}", error.message());
-        again.outcome.notes.push(failed);
-        again.outcome.attempts.push(first.clone());
-        Self::dial(again, port)
+        match Attempt::in_clear_after(&error, service, host, policy, deadline) {
+            Some(again) => Self::dial(again, port),
+            None => Err(error),
+        }
     }
 
     fn dial(mut attempt: Attempt, port: u16) -> Result<Self> {

@@ -1,7 +1,7 @@
-//! The functions that make a session: `connect`, `upgrade`, and `adopt` for `Context`, which owns
-//! its socket.
+//! The functions that make a session: `connect`, `upgrade`, `accept`, and `adopt` for `Context`,
+//! which owns its socket.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use pyo3::prelude::*;
@@ -70,23 +70,108 @@ pub(crate) fn upgrade(
 ) -> PyResult<Session> {
     let policy = resolve_policy(py, policy, None)?;
     let stage = Stage::from_word(stage.unwrap_or("greeting")).map_err(|e| exception(py, &e))?;
-    let pending = match pending {
-        Some(bytes) => readable(bytes, |bytes| Ok(bytes.to_vec()))?,
-        None => Vec::new(),
-    };
+    let pending = bytes_of(pending)?;
+    borrow(sock, |fd| {
+        starttls::Session::upgrade(protocol, fd, host, stage, &pending, &policy)
+    })
+}
+
+/// The server's side: answers the client's upgrade command with the go-ahead, and does the handshake
+/// with the policy's ``server_cert``.
+///
+/// sock: as for ``upgrade``: the session keeps a reference and never closes it. command: all that you
+/// have read since the client's upgrade command began, the command included; if it is empty or not
+/// whole it is read. What stands or comes behind the command in clear is never obeyed: it is
+/// ``injected``, nothing is answered, and the connection is shut down (CVE-2011-0411). Where TLS comes
+/// from the first byte those bytes are the ClientHello.
+///
+/// Raises ``malformed`` where the client says something else than the upgrade command, to which you may
+/// still answer; ``untrusted``, ``expired`` and the like for a client's certificate; ``invalid`` for a
+/// level that is none of ``encrypt``, ``verify``, ``fingerprint``. The deadline is the policy's
+/// ``timeout``; the session begins with the socket's own time-out. The GIL is released while it waits;
+/// Ctrl-C ends the wait.
+#[pyfunction]
+#[pyo3(signature = (protocol, sock, *, command=None, policy),
+       text_signature = "(protocol, sock, *, command=b'', policy)")]
+pub(crate) fn accept(
+    protocol: &str,
+    sock: &Bound<'_, PyAny>,
+    command: Option<&Bound<'_, PyAny>>,
+    policy: &Bound<'_, PyAny>,
+) -> PyResult<Session> {
+    let policy = core_of(policy)?;
+    let command = bytes_of(command)?;
+    borrow(sock, |fd| {
+        starttls::Session::accept(protocol, fd, &command, &policy)
+    })
+}
+
+/// Sends the protocol's own refusal to the client's upgrade command (454, NO, -ERR …) and leaves the
+/// connection to you, in clear.
+///
+/// command: as for ``accept``. policy: only its time-out counts. Raises ``unsupported`` for protocols
+/// without a refusal, and as ``accept``.
+#[pyfunction]
+#[pyo3(signature = (protocol, sock, *, command=None, policy=None),
+       text_signature = "(protocol, sock, *, command=b'', policy='strict')")]
+pub(crate) fn refuse(
+    py: Python<'_>,
+    protocol: &str,
+    sock: &Bound<'_, PyAny>,
+    command: Option<&Bound<'_, PyAny>>,
+    policy: Option<&Bound<'_, PyAny>>,
+) -> PyResult<()> {
+    let policy = resolve_policy(py, policy, None)?;
+    let command = bytes_of(command)?;
+    refuse_tls(sock)?;
+    let fd = duplicate(sock)?;
+    wait(py, || starttls::Session::refuse(protocol, fd, &command, &policy))?.map_err(|e| exception(py, &e))
+}
+
+/// A session on a socket that stays its caller's.
+pub(crate) fn borrow(
+    sock: &Bound<'_, PyAny>,
+    make: impl FnOnce(BorrowedFd<'static>) -> starttls::Result<starttls::Session<'static>> + Send,
+) -> PyResult<Session> {
+    let py = sock.py();
     refuse_tls(sock)?;
     let timeout = timeout_of(sock)?;
-    let fd = sock.call_method0("fileno")?.extract()?;
-    // A descriptor of our own for the same connection: if the caller closes its socket under us,
-    // the number must not come to mean another connection.
-    let fd = Io::duplicate(fd).map_err(|e| invalid(py, &format!("the socket cannot be used: {e}")))?;
-    let made = wait(py, || {
-        Io::borrowing(fd, |fd| {
-            starttls::Session::upgrade(protocol, fd, host, stage, &pending, &policy)
-        })
-    })?;
-    let io = made.map_err(|e| exception(py, &e))?;
+    let fd = duplicate(sock)?;
+    let io = wait(py, || Io::borrowing(fd, make))?.map_err(|e| exception(py, &e))?;
     Ok(Session::new(io, Some(sock.clone().unbind()), timeout, false))
+}
+
+/// A descriptor of our own for the same connection: if the caller closes its socket under us, the
+/// number must not come to mean another connection.
+fn duplicate(sock: &Bound<'_, PyAny>) -> PyResult<OwnedFd> {
+    let fd = sock.call_method0("fileno")?.extract()?;
+    Io::duplicate(fd).map_err(|e| invalid(sock.py(), &format!("the socket cannot be used: {e}")))
+}
+
+/// A session that owns its socket's descriptor from here on, also if it fails; the socket is detached.
+pub(crate) fn own(
+    sock: &Bound<'_, PyAny>,
+    ragged_eofs: bool,
+    make: impl FnOnce(OwnedFd) -> starttls::Result<starttls::Session<'static>> + Send,
+) -> PyResult<Session> {
+    let py = sock.py();
+    refuse_tls(sock)?;
+    let timeout = timeout_of(sock)?;
+    let fd: i32 = sock.call_method0("detach")?.extract()?;
+    if fd < 0 {
+        return Err(invalid(py, "the socket is closed"));
+    }
+    // SAFETY: detach gave the descriptor up; from here on nobody else closes it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let core = wait(py, || make(fd))?.map_err(|e| exception(py, &e))?;
+    Ok(Session::new(Io::owned(core), None, timeout, ragged_eofs))
+}
+
+pub(crate) fn bytes_of(argument: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<u8>> {
+    match argument {
+        Some(bytes) => readable(bytes, |bytes| Ok(bytes.to_vec())),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// Detaches a socket, owns its descriptor from then on, and makes of it a session; on failure it is
@@ -106,17 +191,9 @@ pub(crate) fn adopt(
     ragged_eofs: bool,
 ) -> PyResult<Session> {
     let policy = resolve_policy(py, Some(policy), timeout)?;
-    refuse_tls(sock)?;
-    let timeout = timeout_of(sock)?;
-    let fd: i32 = sock.call_method0("detach")?.extract()?;
-    if fd < 0 {
-        return Err(invalid(py, "the socket is closed"));
-    }
-    // SAFETY: detach gave the descriptor up; from here on nobody else closes it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let made = wait(py, || starttls::Session::handshake(fd, host, &policy))?;
-    let core = made.map_err(|e| exception(py, &e))?;
-    Ok(Session::new(Io::owned(core), None, timeout, ragged_eofs))
+    own(sock, ragged_eofs, |fd| {
+        starttls::Session::handshake(fd, host, &policy)
+    })
 }
 
 fn resolve_policy(

@@ -83,7 +83,7 @@ fn issue(common_name: &str, hosts: &[String], ca: Option<&Identity>) -> Result<I
         builder.append_extension(authority)?;
         builder.append_extension(names)?;
         builder.append_extension(BasicConstraints::new().critical().build()?)?;
-        builder.append_extension(ExtendedKeyUsage::new().server_auth().build()?)?;
+        builder.append_extension(ExtendedKeyUsage::new().server_auth().client_auth().build()?)?;
         builder.append_extension(usage.digital_signature().build()?)?;
     } else {
         builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;

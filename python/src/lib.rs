@@ -9,6 +9,7 @@ mod connect;
 mod demo;
 mod error;
 mod io;
+mod negotiation;
 mod policy;
 mod session;
 
@@ -21,9 +22,11 @@ mod _core {
     use pyo3::types::PyModule;
 
     #[pymodule_export]
-    use super::connect::{adopt, connect, upgrade};
+    use super::connect::{accept, adopt, connect, refuse, upgrade};
     #[pymodule_export]
     use super::demo::make_certificates;
+    #[pymodule_export]
+    use super::negotiation::Negotiation;
     #[pymodule_export]
     use super::policy::{policy_of, Policy};
     #[pymodule_export]

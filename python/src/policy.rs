@@ -1,40 +1,18 @@
 //! `starttls.Policy`: keyword arguments to the core's policy, and one policy per level word.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+mod settings;
+
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use starttls::{Level, MinTls, NameFrom};
+use starttls::Level;
 
-use crate::error::{check_signals, exception, invalid, raise_later, unsupported, wait};
+use self::settings::{described, not_in_this_version, Own, Shared};
+use crate::error::{check_signals, exception, invalid, raise_later, wait};
 
-/// What a policy's `SSL_CTX` is made of: policies derived from one share it as long as this is the
-/// same.
-#[derive(Clone)]
-struct Shared {
-    level: Level,
-    ca_file: Option<PathBuf>,
-    ca_path: Option<PathBuf>,
-    client_cert: Option<(PathBuf, PathBuf)>,
-    min_tls: Option<String>,
-}
-
-/// What may differ from connection to connection.
-#[derive(Clone, Default)]
-struct Own {
-    timeout: Option<f64>,
-    fingerprints: Vec<String>,
-    client_name: Option<String>,
-    names: Vec<String>,
-    sni: Option<String>,
-    address: Option<IpAddr>,
-    source_address: Option<SocketAddr>,
-    name_from: Option<String>,
-}
+pub(crate) use self::settings::seconds_of;
 
 /// What must hold on a connection.
 ///
@@ -53,8 +31,14 @@ struct Own {
 /// names: accepted in the certificate beside the host's. sni: sent instead of the host's.
 /// address: dial this address; the host is then only what is checked.
 /// name_from: where the host's name comes from: ``caller``, ``dnssec``, ``mta-sts``, ``insecure-dns``.
-/// tlsa, tlsa_proof, server_cert, cache, destinations, resolver: not in this version; anything but
-/// the default raises ``unsupported``.
+/// server_cert: for ``accept``: a PEM file with certificate, chain and key; a pair (certificate, key) of
+/// files; the same as ``bytes``, for PEM in memory; a directory of ``HOST.pem`` (or ``HOST.crt`` and
+/// ``HOST.key``; ``_.DOMAIN.pem`` is for any one label below); or a list of such. A client that names a
+/// host is shown the certificate for it, all others the first. A server's levels are ``encrypt``,
+/// ``verify`` and ``fingerprint``; the last two demand a certificate of the client.
+/// ask_client_cert: at ``encrypt``, ask the client for one; the outcome tells what came.
+/// tlsa, tlsa_proof, cache, destinations, resolver: not in this version; anything but the default
+/// raises ``unsupported``.
 #[pyclass(frozen, module = "starttls", name = "Policy")]
 pub(crate) struct Policy {
     /// With the shared settings only: what all derived policies come from.
@@ -69,23 +53,17 @@ impl Policy {
     #[new]
     #[pyo3(
         signature = (level=None, **settings),
-        text_signature = "(level='strict', *, ca_file=None, ca_path=None, fingerprints=(), tlsa=(), tlsa_proof=None, client_cert=None, server_cert=None, min_tls=None, timeout=30.0, client_name=None, names=(), sni=None, address=None, name_from=None, cache=None, destinations=None, resolver=None)"
+        text_signature = "(level='strict', *, ca_file=None, ca_path=None, fingerprints=(), tlsa=(), tlsa_proof=None, client_cert=None, server_cert=None, ask_client_cert=False, min_tls=None, timeout=30.0, client_name=None, names=(), sni=None, address=None, name_from=None, cache=None, destinations=None, resolver=None)"
     )]
     fn new(py: Python<'_>, level: Option<&str>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        let shared = Shared {
-            level: read_level(py, level.unwrap_or("strict"))?,
-            ca_file: None,
-            ca_path: None,
-            client_cert: None,
-            min_tls: None,
-        };
+        let shared = Shared::new(read_level(py, level.unwrap_or("strict"))?);
         Self::changed(py, None, shared, Own::default(), settings)
     }
 
     /// A policy with these changes, named as the arguments of ``Policy``.
     ///
     /// It shares ``SSL_CTX``, trust store and resumable sessions with this one unless the level, the
-    /// CA, the client certificate or ``min_tls`` are among them.
+    /// CA, a certificate of ours, ``ask_client_cert`` or ``min_tls`` are among them.
     #[pyo3(signature = (**changes))]
     fn derive(&self, py: Python<'_>, changes: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         Self::changed(
@@ -104,16 +82,22 @@ impl Policy {
         wait(py, || policy.ready())?.map_err(|e| exception(py, &e))
     }
 
+    /// As server, reads certificates, keys and CA anew, for all policies that share them with this one;
+    /// sessions that exist go on, and tickets given out stay good. A program that forks calls it in the
+    /// parent. Raises ``invalid``; what was read before then stays in use.
+    fn reload(&self, py: Python<'_>) -> PyResult<()> {
+        let policy = &self.core;
+        wait(py, || policy.reload())?.map_err(|e| exception(py, &e))
+    }
+
     /// For ``starttls.stdlib``: a policy that dials from this address, as ``192.0.2.1:0`` or
     /// ``[2001:db8::1]:0``.
     fn _with_source_address(&self, py: Python<'_>, address: &str) -> PyResult<Self> {
         let source = address
             .parse()
             .map_err(|_| invalid(py, "source_address: not an IP address and a port"))?;
-        let own = Own {
-            source_address: Some(source),
-            ..self.own.clone()
-        };
+        let mut own = self.own.clone();
+        own.source_address = Some(source);
         Self::changed(py, Some(&self.root), self.shared.clone(), own, None)
     }
 
@@ -135,30 +119,21 @@ impl Policy {
         self.own.client_name.as_deref()
     }
 
+    /// The address that is dialled whatever the host; None: the host's.
+    #[getter]
+    fn address(&self) -> Option<String> {
+        self.own.address.map(|a| a.to_string())
+    }
+
+    /// Host and port that are dialled from, if ``_with_source_address`` has set them.
+    #[getter]
+    fn _source_address(&self) -> Option<(String, u16)> {
+        self.own.source_address.map(|a| (a.ip().to_string(), a.port()))
+    }
+
     fn __repr__(&self) -> String {
-        let mut repr = format!("starttls.Policy('{}'", self.level());
-        let mut add = |name: &str, value: Option<String>| {
-            if let Some(value) = value {
-                repr.push_str(&format!(", {name}={value}"));
-            }
-        };
-        let path = |p: &Option<PathBuf>| p.as_ref().map(|p| format!("'{}'", p.display()));
-        add("ca_file", path(&self.shared.ca_file));
-        add("ca_path", path(&self.shared.ca_path));
-        let cert = self.shared.client_cert.as_ref().map(|(cert, _)| cert.clone());
-        add("client_cert", path(&cert));
-        add("min_tls", self.shared.min_tls.as_ref().map(|v| format!("'{v}'")));
-        add("timeout", self.own.timeout.map(|t| t.to_string()));
-        let text = |s: &Option<String>| s.as_ref().map(|s| format!("'{s}'"));
-        let list = |items: &Vec<String>| (!items.is_empty()).then(|| format!("['{}']", items.join("', '")));
-        add("fingerprints", list(&self.own.fingerprints));
-        add("client_name", text(&self.own.client_name));
-        add("names", list(&self.own.names));
-        add("sni", text(&self.own.sni));
-        add("address", self.own.address.map(|a| format!("'{a}'")));
-        add("name_from", text(&self.own.name_from));
-        repr.push(')');
-        repr
+        let settings = described(&self.shared, &self.own);
+        format!("starttls.Policy('{}'{settings})", self.level())
     }
 }
 
@@ -199,145 +174,6 @@ impl Policy {
     }
 }
 
-impl Shared {
-    /// Whether the setting is one of these.
-    fn set(&mut self, py: Python<'_>, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        match key {
-            "level" => self.level = read_level(py, value.extract()?)?,
-            "ca_file" => self.ca_file = value.extract()?,
-            "ca_path" => self.ca_path = value.extract()?,
-            "client_cert" => {
-                self.client_cert = match value.extract::<Option<(PathBuf, PathBuf)>>() {
-                    Ok(pair) => pair,
-                    Err(_) => {
-                        let both: PathBuf = value.extract()?;
-                        Some((both.clone(), both))
-                    }
-                }
-            }
-            "min_tls" => self.min_tls = value.extract()?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn build(&self) -> starttls::Result<starttls::Policy> {
-        let mut policy = with_signals(starttls::Policy::new(self.level));
-        if let Some(file) = &self.ca_file {
-            policy = policy.ca_file(file)?;
-        }
-        if let Some(directory) = &self.ca_path {
-            policy = policy.ca_path(directory)?;
-        }
-        if let Some((cert, key)) = &self.client_cert {
-            policy = policy.client_cert(cert, key)?;
-        }
-        if let Some(version) = &self.min_tls {
-            policy = policy.min_tls(MinTls::from_word(version)?);
-        }
-        Ok(policy)
-    }
-}
-
-impl Own {
-    /// Whether the setting is one of these.
-    fn set(&mut self, py: Python<'_>, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
-        match key {
-            "timeout" => self.timeout = value.extract()?,
-            "fingerprints" => self.fingerprints = strings(key, value)?,
-            "client_name" => self.client_name = value.extract()?,
-            "names" => self.names = strings(key, value)?,
-            "sni" => self.sni = value.extract()?,
-            "address" if value.is_none() => self.address = None,
-            "address" => {
-                // A string, or an object of the module ipaddress.
-                let text = value.str()?;
-                let address = text.to_str()?.parse().map_err(|_| {
-                    invalid(
-                        py,
-                        "address: not an IP address; a name to check goes into host or names",
-                    )
-                })?;
-                self.address = Some(address);
-            }
-            "name_from" => self.name_from = value.extract()?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn apply(&self, mut policy: starttls::Policy) -> starttls::Result<starttls::Policy> {
-        if let Some(seconds) = self.timeout {
-            policy = policy.timeout(seconds_of(seconds)?)?;
-        }
-        for fingerprint in &self.fingerprints {
-            policy = policy.fingerprint(fingerprint)?;
-        }
-        if let Some(name) = &self.client_name {
-            policy = policy.client_name(name)?;
-        }
-        for name in &self.names {
-            policy = policy.name(name)?;
-        }
-        if let Some(name) = &self.sni {
-            policy = policy.sni(name)?;
-        }
-        if let Some(address) = self.address {
-            policy = policy.address(address);
-        }
-        if let Some(source) = self.source_address {
-            policy = policy.source_address(source);
-        }
-        if let Some(word) = &self.name_from {
-            let source = NameFrom::from_word(word).ok_or_else(|| {
-                starttls::Error::at_border(
-                    starttls::Word::Invalid,
-                    "name_from is one of: caller dnssec mta-sts insecure-dns",
-                )
-            })?;
-            policy = policy.name_from(source);
-        }
-        Ok(policy)
-    }
-}
-
-/// Seconds as Python has them.
-pub(crate) fn seconds_of(seconds: f64) -> starttls::Result<Duration> {
-    Duration::try_from_secs_f64(seconds).map_err(|e| {
-        starttls::Error::at_border(starttls::Word::Invalid, format!("a time-out of {seconds} s: {e}"))
-    })
-}
-
-fn strings(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
-    if value.is_instance_of::<PyString>() {
-        return Err(PyTypeError::new_err(format!(
-            "{key}: a sequence of strings, not one string"
-        )));
-    }
-    value.try_iter()?.map(|item| item?.extract()).collect()
-}
-
-/// Settings of the documented interface whose features do not exist yet: their defaults pass.
-fn not_in_this_version(py: Python<'_>, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    let known = [
-        "tlsa",
-        "tlsa_proof",
-        "server_cert",
-        "cache",
-        "destinations",
-        "resolver",
-    ];
-    if !known.contains(&key) {
-        return Err(PyTypeError::new_err(format!(
-            "Policy has no setting called '{key}'"
-        )));
-    }
-    if value.is_none() || value.len().is_ok_and(|n| n == 0) {
-        return Ok(());
-    }
-    Err(unsupported(py, &format!("{key} is not in this version")))
-}
-
 fn read_level(py: Python<'_>, word: &str) -> PyResult<Level> {
     Level::from_word(word).map_err(|e| exception(py, &e))
 }
@@ -355,13 +191,7 @@ pub(crate) fn policy_of(argument: &Bound<'_, PyAny>) -> PyResult<Py<Policy>> {
         return Ok(policy.clone().unbind());
     }
     let core = core_of(argument)?;
-    let shared = Shared {
-        level: core.level(),
-        ca_file: None,
-        ca_path: None,
-        client_cert: None,
-        min_tls: None,
-    };
+    let shared = Shared::new(core.level());
     let own = Own::default();
     Py::new(
         py,

@@ -3,8 +3,11 @@
 //! A plain class, not a subclass of `socket.socket`: an inherited method that this module does not
 //! know (`sendfile`) would write in clear beside the TLS.
 
+mod event_loop;
 mod methods;
 mod turn;
+
+pub(crate) use self::methods::outcome_of;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +26,8 @@ const EAGAIN: i32 = 11;
 
 /// A connection over TLS or, where the policy allows it, in clear: ``outcome`` says which and why.
 ///
-/// Made by ``starttls.connect``, ``starttls.upgrade`` and ``Context.wrap_socket``. Behaves as a
-/// socket. One thread may read while others write, each in its turn. After ``fork`` the child may only close it,
+/// Made by ``starttls.connect``, ``starttls.upgrade``, ``starttls.accept`` and ``Context.wrap_socket``.
+/// Behaves as a socket. One thread may read while others write, each in its turn. After ``fork`` the child may only close it,
 /// and that sends nothing. An end of the peer's without close_notify raises ``closed``: what came
 /// before may be cut short. Time-outs (``settimeout``) count from the last byte moved.
 #[pyclass(frozen, weakref, module = "starttls", name = "Session")]
@@ -47,6 +50,8 @@ pub(crate) struct Session {
     outcome: PyOnceLock<Py<PyAny>>,
     /// What `outcome` is made of once the session is closed.
     last_outcome: Mutex<Option<starttls::Outcome>>,
+    /// Why `try_handshake` failed.
+    failure: Mutex<Option<starttls::Error>>,
 }
 
 impl Session {
@@ -64,6 +69,7 @@ impl Session {
             closing: AtomicBool::new(false),
             outcome: PyOnceLock::new(),
             last_outcome: Mutex::default(),
+            failure: Mutex::default(),
         }
     }
 

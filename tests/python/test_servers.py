@@ -141,9 +141,9 @@ def test_good_servers(server, name, protocol, servers):
 
 
 BAD = [
-    ("selfsigned", errors.UntrustedError, "chain"),
+    ("self-signed", errors.UntrustedError, "chain"),
     ("expired", errors.ExpiredError, "time"),
-    ("wrongname", errors.NameMismatchError, "name"),
+    ("wrong-name", errors.NameMismatchError, "name"),
 ]
 
 
@@ -194,7 +194,7 @@ NO_TLS = [
 
 @pytest.mark.parametrize(("server", "protocol", "client"), NO_TLS)
 def test_servers_without_tls(server, protocol, client, servers):
-    port = servers.port(server, f"{protocol}-notls")
+    port = servers.port(server, f"{protocol}-no-tls")
     for level in ("encrypt", "strict"):
         with pytest.raises(errors.NotOfferedError):
             starttls.connect(protocol, "localhost", port, policy=servers.policy(level))

@@ -15,10 +15,10 @@ LIBEXEC = Path("/usr/lib/dovecot"), Path("/usr/libexec/dovecot")
 # suffix of the ports -> certificate; None: no TLS at all
 INSTANCES = {
     "": "good",
-    "-selfsigned": "self-signed",
+    "-self-signed": "self-signed",
     "-expired": "expired",
-    "-wrongname": "wrong-name",
-    "-notls": None,
+    "-wrong-name": "wrong-name",
+    "-no-tls": None,
 }
 
 # protocol -> (its login service, its port, its port with TLS at once)
@@ -113,7 +113,7 @@ class Dovecot(Server):
             for protocol in self.protocols:
                 _, port, implicit = PROTOCOLS[protocol]
                 self.ports[port + suffix] = ports.take()
-                if implicit and suffix != "-notls":
+                if implicit and suffix != "-no-tls":
                     self.ports[implicit + suffix] = ports.take()
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -12,12 +13,16 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
+# In the environment of the servers: the directory of their run.
+MARK = "STARTTLS_TESTS_RUN"
 
 
 class NotStarted(Exception):
@@ -104,6 +109,19 @@ def members(session: int, started: str) -> list[int]:
     return found
 
 
+def marked(directory: Path) -> list[tuple[int, str]]:
+    """Live processes that were started for this directory, by their environment."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            environment = Path(f"/proc/{int(entry)}/environ").read_bytes().split(b"\0")
+        except (ValueError, OSError):
+            continue
+        if f"{MARK}={directory}".encode() in environment and (seen := process(int(entry))):
+            found.append((int(entry), seen[2]))
+    return found
+
+
 def signal_all(pids: list[int], signum: int) -> None:
     for pid in pids:
         try:
@@ -112,9 +130,12 @@ def signal_all(pids: list[int], signum: int) -> None:
             pass
 
 
-def stop(sessions: list[tuple[int, str]]) -> None:
-    """Asks each process, waits for its whole session, then insists."""
-    signal_all([pid for pid, started in sessions if runs(pid, started)], signal.SIGTERM)
+def stop(watched: list[tuple[int, str, int]]) -> None:
+    """Asks each process by its signal, waits for its whole session, then insists."""
+    for pid, started, signum in watched:
+        if runs(pid, started):
+            signal_all([pid], signum)
+    sessions = [(pid, started) for pid, started, _ in watched]
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
         sessions = [one for one in sessions if members(*one)]
@@ -142,10 +163,10 @@ class Janitor:
                 os._exit(0)
         os.close(read)
 
-    def watch(self, pid: int) -> None:
+    def watch(self, pid: int, signum: int = signal.SIGTERM) -> None:
         seen = process(pid)
         if seen is not None:
-            os.write(self._pipe, f"{pid} {seen[2]}\n".encode())
+            os.write(self._pipe, f"{pid} {seen[2]} {int(signum)}\n".encode())
 
     def finish(self) -> None:
         os.close(self._pipe)
@@ -157,9 +178,28 @@ class Janitor:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, signal.SIG_IGN)
         with os.fdopen(read) as lines:
-            watched = [(int(pid), started) for pid, started in (line.split() for line in lines)]
+            watched = [(int(pid), started, int(signum)) for pid, started, signum in map(str.split, lines)]
         stop(watched)
+        # Those that were started and not yet told of when the end came.
+        stop([(pid, started, int(signal.SIGTERM)) for pid, started in marked(directory)])
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def run_to_end(command: list[str], watch: Callable[[int], None], text: str = "", **options: Any) -> None:
+    """Runs a program that ends by itself, and with this process at the latest."""
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+        **options,
+    )
+    watch(child.pid)
+    said, _ = child.communicate(text)
+    if child.returncode:
+        raise NotStarted(f"{' '.join(command)}: status {child.returncode}\n{said}")
 
 
 # --- servers -----------------------------------------------------------------------------------
@@ -169,16 +209,34 @@ class Server:
     """One kind of real server. `ports` is what the tests get to know of it."""
 
     name = ""
+    # Who it runs as when root starts it; "" is root.
+    account = ""
+    stop_signal = signal.SIGTERM
 
     def __init__(self, place: Path, certs: Path, ports: Ports) -> None:
         self.place = place
         self.certs = certs
         self.ports: dict[str, int] = {}
+        # Told of each process that must not outlive the harness.
+        self.watch: Callable[[int], None] = lambda pid: None
 
     @classmethod
     def missing(cls) -> str | None:
         """Why it cannot be started here."""
         raise NotImplementedError
+
+    @classmethod
+    def without_user(cls) -> str | None:
+        """Why it cannot run as its own user here."""
+        if cls.account and os.geteuid() == 0:
+            try:
+                pwd.getpwnam(cls.account)
+            except KeyError:
+                return f"there is no user {cls.account}"
+        return None
+
+    def build(self) -> None:
+        """What takes its time and needs no certificates."""
 
     def configure(self, others: dict[str, "Server"]) -> None:
         raise NotImplementedError
@@ -192,6 +250,47 @@ class Server:
     def implicit(self, port_name: str) -> bool:
         """Whether TLS starts at once on this port."""
         raise NotImplementedError
+
+    def opening(self, port_name: str) -> bytes:
+        """What a client says first, where the server waits for it."""
+        return b""
+
+    def user(self) -> str | None:
+        return self.account if self.account and os.geteuid() == 0 else None
+
+    def identity(self) -> dict[str, Any]:
+        """What makes `subprocess` start a process as that user."""
+        if not (user := self.user()):
+            return {}
+        return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
+
+    def prepare(self, command: list[str], text: str = "", **environment: str) -> None:
+        """Runs a program that makes what the server needs, as the server's user."""
+        environment = {**os.environ, MARK: str(self.place.parent), **environment}
+        run_to_end(command, self.watch, text, env=environment, cwd=self.place, **self.identity())
+
+    def own(self, *paths: Path) -> None:
+        """Gives files to the server's user."""
+        if user := self.user():
+            for path in paths:
+                shutil.chown(path, user)
+
+    def directory(self, *names: str) -> Path:
+        """Makes a directory of the server's own in its place."""
+        path = self.place.joinpath(*names)
+        path.mkdir(0o755, parents=True)
+        self.own(path)
+        return path
+
+    def certificate(self, name: str) -> tuple[Path, Path]:
+        """A certificate and its key, readable for the server's user and for no other one."""
+        copies = self.place / "certs" / f"{name}.crt", self.place / "certs" / f"{name}.key"
+        copies[0].parent.mkdir(exist_ok=True)
+        for copy in copies:
+            shutil.copyfile(self.certs / copy.name, copy)
+            copy.chmod(0o600)
+        self.own(*copies)
+        return copies
 
 
 class Harness:
@@ -214,43 +313,59 @@ class Harness:
             signal.signal(signum, signal.SIG_IGN)
         self._janitor.finish()
 
-    def make_certificates(self) -> None:
+    def _make_certificates(self) -> None:
         maker = Path(__file__).parent.parent / "certs" / "make"
-        subprocess.run(["sh", str(maker), str(self.certs)], check=True, stdin=subprocess.DEVNULL)
+        run_to_end(["sh", str(maker), str(self.certs)], self._janitor.watch)
 
     def start(self, kinds: list[type[Server]]) -> dict[str, Server]:
         """Starts all that can be started here, at the same time, and waits till each port answers."""
         servers: dict[str, Server] = {}
         for kind in kinds:
-            if why := kind.missing():
+            if why := kind.missing() or kind.without_user():
                 print(f"left out: {kind.name}: {why}", file=sys.stderr, flush=True)
                 continue
             place = self.directory / kind.name
             place.mkdir()
             servers[kind.name] = kind(place, self.certs, self._ports)
-        for server in servers.values():
-            server.configure(servers)
-
-        children: dict[str, list[subprocess.Popen[bytes]]] = {name: [] for name in servers}
-        for name, server in servers.items():
-            with open(server.place / "output", "ab") as output:
-                for command in server.commands():
-                    child = subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=output,
-                        start_new_session=True,
-                        cwd=server.place,
-                    )
-                    self._janitor.watch(child.pid)
-                    children[name].append(child)
+            servers[kind.name].watch = self._janitor.watch
 
         deadline = time.monotonic() + START_SECONDS
+        with ThreadPoolExecutor(5) as pool:
+            certificates = pool.submit(self._make_certificates)
+            launches = [
+                (server, pool.submit(self._launch, server, servers, certificates)) for server in servers.values()
+            ]
+        certificates.result()
         # In the order given: a server may need one before it to answer.
-        for name, server in servers.items():
-            self._wait(server, children[name], deadline)
+        for server, children in launches:
+            self._wait(server, children.result(), deadline)
         return servers
+
+    def _launch(
+        self, server: Server, servers: dict[str, Server], certificates: "Future[None]"
+    ) -> list[subprocess.Popen[bytes]]:
+        try:
+            server.build()
+            certificates.result()
+            server.configure(servers)
+        except (OSError, KeyError) as error:
+            raise NotStarted(f"{server.name}: {error}") from error
+        children = []
+        with open(server.place / "output", "ab") as output:
+            for command in server.commands():
+                child = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    env={**os.environ, MARK: str(self.directory)},
+                    cwd=server.place,
+                    **server.identity(),
+                )
+                self._janitor.watch(child.pid, server.stop_signal)
+                children.append(child)
+        return children
 
     def _wait(self, server: Server, children: list[subprocess.Popen[bytes]], deadline: float) -> None:
         over = threading.Event()
@@ -259,7 +374,7 @@ class Harness:
             why: object = "no answer"
             while time.monotonic() < deadline and not over.is_set():
                 try:
-                    return answers(server.ports[name], server.implicit(name))
+                    return answers(server.ports[name], server.implicit(name), server.opening(name))
                 except OSError as error:
                     why = error
                 if any(child.poll() is not None for child in children):
@@ -297,7 +412,7 @@ class Harness:
         return status if status >= 0 else 128 - status
 
 
-def answers(port: int, implicit: bool) -> None:
+def answers(port: int, implicit: bool, opening: bytes) -> None:
     """Returns when the server on this port has spoken; raises OSError when it does not."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
         if implicit:
@@ -305,11 +420,18 @@ def answers(port: int, implicit: bool) -> None:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             with context.wrap_socket(sock) as session:
+                session.sendall(opening)
                 heard = session.recv(1)
         else:
+            sock.sendall(opening)
             heard = sock.recv(1)
         if not heard:
             raise OSError("it closes the connection")
+
+
+def program(name: str) -> str | None:
+    """The path of a daemon, which often lies where only root looks."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 def tail(server: Server) -> str:

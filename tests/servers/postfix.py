@@ -14,10 +14,10 @@ DAEMONS = Path("/usr/lib/postfix/sbin"), Path("/usr/libexec/postfix"), Path("/us
 LISTENERS = {
     "smtp": {},
     "smtp-rsa": {"chain": "good-rsa"},
-    "smtp-selfsigned": {"chain": "self-signed"},
+    "smtp-self-signed": {"chain": "self-signed"},
     "smtp-expired": {"chain": "expired"},
     "smtp-notyet": {"chain": "not-yet-valid"},
-    "smtp-wrongname": {"chain": "wrong-name"},
+    "smtp-wrong-name": {"chain": "wrong-name"},
     "smtp-unknownca": {"chain": "unknown-ca"},
     "smtp-chain": {"chain": "via-intermediate"},
     "smtp-nochain": {"chain": "no-intermediate"},
@@ -34,7 +34,7 @@ LISTENERS = {
         "smtpd_tls_ciphers": "low",
         "tls_low_cipherlist": "ALL:@SECLEVEL=0",
     },
-    "smtp-notls": {"smtpd_tls_security_level": "none"},
+    "smtp-no-tls": {"smtpd_tls_security_level": "none"},
     "submission": {"submission": "yes", "smtpd_tls_security_level": "encrypt"},
     "smtps": {"submission": "yes", "smtpd_tls_wrappermode": "yes"},
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs a command while real mail servers listen on loopback: tests/servers/run.py -- COMMAND [ARGUMENT…]
+"""Runs a command while real servers listen on loopback: tests/servers/run.py -- COMMAND [ARGUMENT…]
 
 The command finds their ports, certificates and users in the JSON file named by $STARTTLS_SERVERS.
 Inside such a run it just runs the command. `-- sleep infinity` leaves them up to try things by hand.
@@ -13,10 +13,20 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).parent))
 
+from cups import Cups  # noqa: E402
 from dovecot import Dovecot  # noqa: E402
 from harness import Harness, NotStarted, Stopped, end_with_parent_and_signals  # noqa: E402
+from inn2 import Nnrpd  # noqa: E402
+from inspircd import InspIRCd  # noqa: E402
+from mariadb import MariaDB  # noqa: E402
 from postfix import Postfix  # noqa: E402
+from postgresql import PostgreSQL  # noqa: E402
+from prosody import Prosody  # noqa: E402
+from slapd import Slapd  # noqa: E402
 from users import USERS  # noqa: E402
+from vsftpd import Vsftpd  # noqa: E402
+
+KINDS = [MariaDB, PostgreSQL, Dovecot, Postfix, Nnrpd, Prosody, InspIRCd, Vsftpd, Slapd, Cups]
 
 VARIABLE = "STARTTLS_SERVERS"
 
@@ -32,8 +42,7 @@ def main(arguments: list[str]) -> int:
     end_with_parent_and_signals()
     try:
         with Harness() as harness:
-            harness.make_certificates()
-            servers = harness.start([Dovecot, Postfix])
+            servers = harness.start(KINDS)
             listing = harness.directory / "servers.json"
             listing.write_text(
                 json.dumps(

@@ -104,10 +104,22 @@ pub fn flags(stream: &TcpStream) -> i32 {
 /// # Panics
 /// If a job fails.
 pub fn all<J: Sync>(jobs: &[J], work: impl Fn(&J) -> std::result::Result<(), String> + Sync) {
+    side_by_side(8, jobs, work);
+}
+
+/// The same, so many at once.
+///
+/// # Panics
+/// If a job fails.
+pub fn side_by_side<J: Sync>(
+    threads: usize,
+    jobs: &[J],
+    work: impl Fn(&J) -> std::result::Result<(), String> + Sync,
+) {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..8 {
+        for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Err(e) = work(job) {

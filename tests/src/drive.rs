@@ -21,7 +21,11 @@ pub enum End {
 /// If something does not hold that must.
 pub fn negotiate(protocol: &str, level: Level, stage: Stage, mut bytes: &[u8], sizes: &[usize]) -> End {
     let policy = Policy::new(level).client_name("me.example.test").unwrap();
-    let mut negotiation = Negotiation::new(protocol, "mail.example.test", stage, &policy).unwrap();
+    let mut negotiation = match Negotiation::new(protocol, "mail.example.test", stage, &policy) {
+        // Its only place for the command is behind the greeting.
+        Err(e) if protocol == "mysql" && stage == Stage::Ready => return End::Failed(e.word()),
+        begun => begun.unwrap(),
+    };
     let mut sizes = sizes.iter().copied();
     let mut size = 1;
     let mut said = Vec::new();
@@ -29,7 +33,8 @@ pub fn negotiate(protocol: &str, level: Level, stage: Stage, mut bytes: &[u8], s
         match negotiation.want() {
             Want::Write => {
                 let output = negotiation.output().to_vec();
-                assert!(output.ends_with(b"\r\n"), "a command is a line");
+                let whole = output.ends_with(command_end(protocol));
+                assert!(whole, "a command is whole: {}", output.escape_ascii());
                 assert!(output.len() < 300, "and a short one");
                 // Sent in two parts, as a full socket may have it.
                 said.extend_from_slice(&output);
@@ -85,19 +90,71 @@ fn failed(negotiation: &mut Negotiation, e: &starttls::Error, level: Level) -> W
     word
 }
 
+fn is_text(protocol: &str) -> bool {
+    !["ldap", "postgres", "mysql", "telnet"].contains(&protocol)
+}
+
+/// The same where messages are not lines.
+fn binary_go_ahead_was_given(protocol: &str, heard: &[u8], said: &[u8]) {
+    const FOLLOWS: &[u8] = b"\xff\xfa\x2e\x01\xff\xf0";
+    let has = |part: &[u8]| heard.windows(part.len()).any(|w| w == part);
+    let (command, yes): (&[u8], bool) = match protocol {
+        "ldap" => (
+            b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037",
+            // A zero and then the matchedDN.
+            has(b"\x00\x04"),
+        ),
+        "postgres" => (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", heard == b"S"),
+        // The greeting, and nothing behind it.
+        "mysql" => (&[0; 23], {
+            let length = usize::from(heard[0]) | usize::from(heard[1]) << 8;
+            heard.len() == length + 4 && heard[2..5] == [0, 0, 10]
+        }),
+        _ => (FOLLOWS, has(b"\xff\xfd\x2e") && heard.ends_with(FOLLOWS)),
+    };
+    assert!(said.ends_with(command), "{}", said.escape_ascii());
+    assert!(yes, "{}", heard.escape_ascii());
+}
+
+/// What a command ends with.
+fn command_end(protocol: &str) -> &'static [u8] {
+    match protocol {
+        "xmpp" | "xmpp-server" => b">",
+        "ldap" | "postgres" | "mysql" | "telnet" => b"",
+        _ => b"\r\n",
+    }
+}
+
 /// Looked at without the code that is tested: we have asked, and a line says yes at the very end.
 fn go_ahead_was_given(protocol: &str, heard: &[u8], said: &[u8]) {
+    if !is_text(protocol) {
+        return binary_go_ahead_was_given(protocol, heard, said);
+    }
     let (command, yes): (&[u8], &str) = match protocol {
         "imap" => (b"a1 STARTTLS\r\n", "a1"),
         "pop3" => (b"STLS\r\n", "+ok"),
         "sieve" => (b"STARTTLS\r\n", "ok"),
+        "nntp" => (b"STARTTLS\r\n", "382"),
+        "irc" => (b"STARTTLS\r\n", "670"),
+        "ftp" => (b"AUTH TLS\r\n", "234"),
+        "http" => (b"\r\nConnection: Upgrade\r\n\r\n", "http/1.1 101"),
+        "xmpp" | "xmpp-server" => (b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>", "proceed"),
         _ => (b"STARTTLS\r\n", "220"),
     };
     assert!(said.ends_with(command), "{}", said.escape_ascii());
-    assert_eq!(heard.last(), Some(&b'\n'), "no byte behind the go-ahead");
+    let end = match protocol {
+        "xmpp" | "xmpp-server" => b'>',
+        _ => b'\n',
+    };
+    assert_eq!(heard.last(), Some(&end), "no byte behind the go-ahead");
     let says_yes = |line: &[u8]| {
         let line = String::from_utf8_lossy(line).to_ascii_lowercase();
-        line.trim_start().starts_with(yes)
+        // What may stand before it: the name of the server, a prefix of XML's.
+        match protocol {
+            "irc" => line.split_whitespace().take(3).any(|word| word == yes),
+            "xmpp" | "xmpp-server" => line.contains(yes),
+            _ => line.trim_start().starts_with(yes),
+        }
     };
     assert!(
         heard.split(|b| *b == b'\n').any(says_yes),

@@ -4,6 +4,7 @@
 
 pub mod certs;
 pub mod check;
+pub mod comments;
 pub mod drive;
 pub mod peer;
 pub mod random;

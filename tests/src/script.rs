@@ -107,9 +107,10 @@ impl Play {
                 .any(|s| matches!(s, Step::Tls | Step::ClientHello))
     }
 
-    /// What the server says, without what the client must say in between.
+    /// What the server says in clear, without what the client must say in between.
     pub fn server_bytes(&self) -> Vec<u8> {
-        let said = self.steps.iter().filter_map(|s| match s {
+        let in_clear = self.steps.iter().take_while(|s| **s != Step::Tls);
+        let said = in_clear.filter_map(|s| match s {
             Step::Say(bytes) => Some(bytes.as_slice()),
             _ => None,
         });

@@ -63,9 +63,11 @@ pub fn serve(listener: &TcpListener, play: &Play, chunk: usize) -> Result<(), St
             Step::Silence => {}
             Step::Close => {
                 server.flush();
-                if let Channel::Clear(clear) = &server.channel {
-                    let _ = clear.stream.shutdown(Shutdown::Write);
-                }
+                let _ = match &server.channel {
+                    Channel::Clear(clear) => clear.stream.shutdown(Shutdown::Write),
+                    Channel::Tls(tls) => tls.get_ref().stream.shutdown(Shutdown::Write),
+                    Channel::Gone(_) => Ok(()),
+                };
             }
             Step::Reset => {
                 server.flush();

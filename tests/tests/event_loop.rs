@@ -70,10 +70,7 @@ fn empty(stream: &UnixStream) -> bool {
 
 #[test]
 fn the_outcome_is_there_when_the_handshake_is_done_and_not_before() {
-    let (stream, server) = server(|mut tls| {
-        tls.write_all(b"+OK\r\n").unwrap();
-        drain(tls)
-    });
+    let (stream, server) = server(drain);
     let policy = policy("verify");
     let session = Session::negotiated(negotiate(&stream, &policy).unwrap(), &stream).unwrap();
     assert!(!session.is_established() && session.time_left().is_some_and(|t| t > SHORT));
@@ -310,7 +307,7 @@ fn the_deadline_holds_for_the_dialog_and_for_the_handshake() {
     assert_eq!(e.word(), Word::Timeout, "{e}");
     assert!(e.temporary() && e.outcome().is_some());
     assert_eq!(silent.time_left(), Duration::ZERO);
-    let e = silent.timed_out();
+    let e = silent.too_late();
     assert_eq!(e.word(), Word::Timeout);
     assert!(e.message().contains("STLS"), "{e}");
     assert_eq!(e.outcome().unwrap().transcript.len(), 2);

@@ -32,6 +32,9 @@ static ALLOCATOR: Counting = Counting;
 /// 256 KiB are heard; they are held raw, as unread lines and as a transcript.
 const BOUND: usize = 1 << 20;
 
+/// LDAP: message id 0, and the name of a notification that nobody knows.
+const NOTIFICATION: &[u8] = b"\x30\x11\x02\x01\x00\x78\x0c\x0a\x01\x00\x04\x00\x04\x00\x8a\x031.2";
+
 /// Sends this line again and again until the negotiation has had enough.
 fn endless(protocol: &str, level: Level, before: &[u8], line: &[u8]) -> (Word, usize) {
     let policy = Policy::new(level);
@@ -60,7 +63,7 @@ fn endless(protocol: &str, level: Level, before: &[u8], line: &[u8]) -> (Word, u
 #[test]
 fn lines_and_dialogs_without_end_cost_bounded_memory() {
     type Case<'a> = (&'a str, &'a [u8], &'a [u8]);
-    let cases: [Case<'_>; 11] = [
+    let cases: [Case<'_>; 17] = [
         ("smtp", b"", b"x"),
         ("smtp", b"", b"220-\n"),
         ("smtp", b"220 hi\r\n", b"250-SIZE\r\n"),
@@ -72,6 +75,12 @@ fn lines_and_dialogs_without_end_cost_bounded_memory() {
         ("pop3", b"+OK hi\r\n", b"+OK\n"),
         ("sieve", b"", b"\"\n"),
         ("sieve", b"", b"\"XXXXXXXX\"\r\n"),
+        ("ldap", b"", NOTIFICATION),
+        ("mysql", b"", b"x"),
+        ("telnet", b"", b"x"),
+        ("telnet", b"", b"\xff\xfd\x01"),
+        ("telnet", b"", b"\xff\xf1"),
+        ("telnet", b"\xff\xfa\x18", b"\xff\xff"),
     ];
     for (protocol, before, line) in cases {
         let shown = line.escape_ascii();

@@ -22,7 +22,9 @@ fn every_protocol_has_its_row() {
         );
         assert!(readme.contains(&line), "README.md lacks the row\n{line}");
     }
-    let rows = readme.lines().filter(|l| l.contains(" | RFC "));
+    let section = readme.split("## Protocols").nth(1).unwrap();
+    let rows = section.lines().take_while(|l| !l.starts_with("## "));
+    let rows = rows.filter(|l| l.starts_with("| `"));
     assert_eq!(rows.count(), PROTOCOLS.len());
 }
 

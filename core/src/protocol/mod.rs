@@ -1,14 +1,24 @@
 //! The table of all protocols. C, Python, the command, the documentation, the tests and the
 //! fuzzers iterate it: a new protocol is one file and its row.
 
+mod ftp;
+mod http;
 mod imap;
+mod irc;
+mod ldap;
+mod mysql;
+mod nntp;
 mod pop3;
+mod postgres;
 mod sieve;
 mod smtp;
+mod telnet;
+mod xmpp;
 
 use crate::command::Server;
 use crate::dialog::{Ask, Dialog};
 use crate::error::{Error, Result};
+use crate::wire::http::Http;
 use crate::wire::Framing;
 
 /// A protocol that upgrades in-band, and the port with TLS from the first byte beside it.
@@ -108,6 +118,127 @@ pub static PROTOCOLS: &[Protocol] = &[
         round_trips: 1,
         client: sieve::sieve,
         server: sieve::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "nntp",
+        port: 119,
+        implicit: Some(("nntps", 563)),
+        alpn: Some("nntp"),
+        spec: "RFC 4642",
+        afterwards: "the client asks for the capabilities again",
+        round_trips: 1,
+        client: nntp::nntp,
+        server: nntp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "xmpp",
+        port: 5222,
+        implicit: Some(("xmpps", 5223)),
+        alpn: Some("xmpp-client"),
+        spec: "RFC 6120, RFC 7590, XEP-0368",
+        afterwards: "the client opens a new stream, and the server answers with its own",
+        round_trips: 2,
+        client: xmpp::client_to_server,
+        server: xmpp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "xmpp-server",
+        port: 5269,
+        implicit: Some(("xmpps-server", 5270)),
+        alpn: Some("xmpp-server"),
+        spec: "RFC 6120, RFC 7590, XEP-0368",
+        afterwards: "the client opens a new stream, and the server answers with its own",
+        round_trips: 2,
+        client: xmpp::server_to_server,
+        server: xmpp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "irc",
+        port: 6667,
+        implicit: Some(("ircs", 6697)),
+        alpn: Some("irc"),
+        spec: "IRCv3 tls, RFC 7194",
+        afterwards: "the client registers: CAP, NICK, USER",
+        round_trips: 1,
+        client: irc::irc,
+        server: irc::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "ftp",
+        port: 21,
+        implicit: Some(("ftps", 990)),
+        alpn: Some("ftp"),
+        spec: "RFC 4217",
+        afterwards: "the client logs in; PBSZ 0 and PROT P encrypt the data connections",
+        round_trips: 1,
+        client: ftp::ftp,
+        server: ftp::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "http",
+        port: 80,
+        implicit: Some(("https", 443)),
+        alpn: Some("http/1.1"),
+        spec: "RFC 2817",
+        afterwards: "the server answers the request that asked for TLS; a client has had that answer",
+        round_trips: 1,
+        client: http::http,
+        server: http::SERVER,
+        answer_inside: Some(Framing::Http(Http::Inside)),
+    },
+    Protocol {
+        name: "ldap",
+        port: 389,
+        implicit: Some(("ldaps", 636)),
+        alpn: None,
+        spec: "RFC 4511, RFC 4513",
+        afterwards: "the client goes on, and reads again what the server had told of itself",
+        round_trips: 1,
+        client: ldap::ldap,
+        server: ldap::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "postgres",
+        port: 5432,
+        implicit: None,
+        alpn: Some("postgresql"),
+        spec: "PostgreSQL, Frontend/Backend Protocol",
+        afterwards: "the client sends its startup message",
+        round_trips: 1,
+        client: postgres::postgres,
+        server: postgres::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "mysql",
+        port: 3306,
+        implicit: None,
+        alpn: None,
+        spec: "MySQL, Client/Server Protocol",
+        afterwards: "the client sends its handshake response with sequence id 2 and the capabilities of \
+                     the SSLRequest, 0x0008aa05",
+        round_trips: 0,
+        client: mysql::mysql,
+        server: mysql::SERVER,
+        answer_inside: None,
+    },
+    Protocol {
+        name: "telnet",
+        port: 23,
+        implicit: Some(("telnets", 992)),
+        alpn: None,
+        spec: "draft-altman-telnet-starttls-02",
+        afterwards: "both negotiate all options again",
+        round_trips: 2,
+        client: telnet::telnet,
+        server: telnet::SERVER,
         answer_inside: None,
     },
 ];

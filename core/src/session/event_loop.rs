@@ -5,9 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{lock, Session};
+use crate::attempt::Attempt;
 use crate::channel::Channel;
-use crate::error::Result;
+use crate::dialog::Stage;
+use crate::error::{Error, Result};
 use crate::handshake::Progress;
+use crate::negotiation::Negotiation;
 use crate::sys::process;
 use crate::transport::Transport;
 
@@ -48,7 +51,7 @@ impl Session<'_> {
                         let (stream, attempt) = over.into_parts();
                         *channel = Channel::Tls(stream);
                         // Nobody else can have set it: the channel is locked.
-                        let _ = self.judged.set(attempt.outcome);
+                        let _ = self.judged.set(Box::new(attempt.outcome));
                     }
                     return Ok(Ready::Done(()));
                 }
@@ -113,6 +116,36 @@ impl Session<'_> {
         } else {
             Ready::WantWrite
         })
+    }
+
+    /// Says that nothing more will be written, as [`finish`](Session::finish); reading goes on. Call it
+    /// until it is done.
+    ///
+    /// # Errors
+    /// If the close_notify cannot be sent.
+    pub fn try_finish(&self) -> Result<Ready<()>> {
+        let mut channel = self.usable()?;
+        channel.say_goodbye();
+        Ok(if channel.push()? {
+            Ready::Done(())
+        } else {
+            Ready::WantWrite
+        })
+    }
+
+    /// After [`try_handshake`](Session::try_handshake) has failed with this error, on a connection that the
+    /// caller has dialled for this: the negotiation for a second connection in clear, where
+    /// [`connect`](Session::connect) would dial again; `None` where it would not. What is left of the time-out goes
+    /// with it.
+    pub fn redial(&self, error: &Error) -> Option<Negotiation> {
+        let channel = lock(&self.channel);
+        let Channel::Handshake(handshake) = &*channel else {
+            return None;
+        };
+        let attempt = &handshake.attempt;
+        let (service, host) = (attempt.service?, attempt.outcome.peer.name.as_deref()?);
+        let again = Attempt::in_clear_after(error, service, host, &attempt.policy, attempt.deadline)?;
+        Negotiation::client(again, Stage::Greeting, None).ok()
     }
 
     /// Ends the session: close_notify over TLS, as [`close`](Session::close). Call it until it is done;

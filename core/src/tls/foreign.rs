@@ -131,6 +131,10 @@ pub unsafe fn prepare(
     let set = unsafe {
         if let Some(level) = security {
             sys::SSL_set_security_level(ssl.as_ptr(), c_int::try_from(level).unwrap_or(0));
+        } else if sys::SSL_get_security_level(ssl.as_ptr()) < 1 {
+            // At level 0 a caller may have let in ciphers without a certificate, with which nothing
+            // is verified.
+            sys::SSL_set_security_level(ssl.as_ptr(), 1);
         }
         SSL_set_options(ssl.as_ptr(), sys::SSL_OP_NO_RENEGOTIATION);
         // OpenSSL ends a handshake that resumes a session of another id context; this one is of nobody else.

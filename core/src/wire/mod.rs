@@ -1,9 +1,15 @@
 //! Where a message ends, and how it is read. Framings are shared by the protocols that share them.
 
+pub(crate) mod ber;
+pub(crate) mod binary;
+pub(crate) mod extended;
+pub(crate) mod http;
 pub(crate) mod line;
 pub(crate) mod reply;
+pub(crate) mod stanza;
 
 use crate::error::Word;
+use binary::Binary;
 
 /// How long one line may be.
 const MAX_LINE: usize = 64 * 1024;
@@ -19,6 +25,16 @@ pub(crate) enum Framing {
     Listing(&'static str),
     /// One line that may contain literals, `{n}` at its end and then n bytes (RFC 3501 §4.3).
     Literals,
+    /// A reply of one line, or of all lines from `220-…` to `220 …`, with anything in between (RFC 959 §4.2).
+    FtpReply,
+    /// The header of an XML stream (RFC 6120 §4.2).
+    StreamHeader,
+    /// A first-level element of an XML stream, or its end.
+    Stanza,
+    /// An HTTP/1.1 message (RFC 9112).
+    Http(http::Http),
+    /// Not lines at all.
+    Binary(Binary),
 }
 
 /// Remembers where `cut` stopped, so that a message arriving byte by byte costs linear time.
@@ -28,6 +44,8 @@ pub(crate) struct Cursor {
     searched: usize,
     /// Where the line being read begins.
     line: usize,
+    stanza: stanza::Scan,
+    http: http::Scan,
 }
 
 /// A message that cannot be cut off.
@@ -39,16 +57,35 @@ impl Framing {
     pub(crate) fn is_binary(self) -> bool {
         match self {
             Framing::Reply | Framing::Line | Framing::Listing(_) | Framing::Literals => false,
+            Framing::FtpReply | Framing::StreamHeader | Framing::Stanza | Framing::Http(_) => false,
+            Framing::Binary(_) => true,
         }
     }
 
     /// Whether nothing more belongs to the answer that ends with this message.
-    pub(crate) fn is_final(self, _message: &[u8]) -> bool {
-        true
+    pub(crate) fn is_final(self, message: &[u8]) -> bool {
+        match self {
+            // RFC 9110 §15.2: there may be any number of informational responses before it.
+            Framing::Http(_) => http::Head::response(message).map_or(true, |head| {
+                head.status == 101 || !(100..200).contains(&head.status)
+            }),
+            _ => true,
+        }
     }
 
     /// The length of the first message in `buffer`, once it is whole.
     pub(crate) fn cut(self, buffer: &[u8], cursor: &mut Cursor) -> Result<Option<usize>, Uncut> {
+        match self {
+            Framing::StreamHeader => stanza::cut(true, buffer, &mut cursor.stanza),
+            Framing::Stanza => stanza::cut(false, buffer, &mut cursor.stanza),
+            Framing::Binary(binary) => binary.cut(buffer, cursor),
+            Framing::Http(kind) => http::cut(kind, buffer, &mut cursor.http),
+            _ => self.cut_lines(buffer, cursor),
+        }
+    }
+
+    /// Of messages that are lines.
+    fn cut_lines(self, buffer: &[u8], cursor: &mut Cursor) -> Result<Option<usize>, Uncut> {
         loop {
             let unsearched = buffer.get(cursor.searched..).unwrap_or_default();
             let Some(newline) = unsearched.iter().position(|b| *b == b'\n') else {
@@ -73,9 +110,16 @@ impl Framing {
             cursor.line = end;
             let text = line::trim_end(line);
             let whole = match self {
-                Framing::Line => true,
+                Framing::Line
+                | Framing::StreamHeader
+                | Framing::Stanza
+                | Framing::Http(_)
+                | Framing::Binary(_) => true,
+                Framing::FtpReply if !first => reply::ends(buffer, text),
                 // Only a code makes a continuation: after "SSH-2.0…" nothing would ever come.
-                Framing::Reply => !matches!(text, [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'-', ..]),
+                Framing::Reply | Framing::FtpReply => {
+                    !matches!(text, [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'-', ..])
+                }
                 Framing::Listing(yes) if first => !line::begins_with_word(text, yes),
                 Framing::Listing(_) => text == b".",
                 Framing::Literals => match line::literal_length(text) {
@@ -107,7 +151,7 @@ pub(crate) fn looks_like_tls(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn cuts(framing: Framing, bytes: &[u8]) -> Result<Option<usize>, Uncut> {
+    pub(super) fn cuts(framing: Framing, bytes: &[u8]) -> Result<Option<usize>, Uncut> {
         let whole = framing.cut(bytes, &mut Cursor::default());
         // The same, byte by byte.
         let mut cursor = Cursor::default();
@@ -151,5 +195,23 @@ mod tests {
             cuts(Framing::Line, &[b'a'; MAX_LINE + 1]).unwrap_err().0,
             Word::TooLong
         );
+    }
+
+    #[test]
+    fn between_the_first_and_the_last_line_of_an_ftp_reply_may_be_anything() {
+        for whole in [
+            "220 a\r\n",
+            "220\r\n",
+            "220-a\r\nb\r\n 220 c\r\n230 d\r\n220-e\r\n2200\r\n\r\n220 f\r\n",
+            "220-a\n220\n",
+            "SSH-2.0-x\r\n",
+        ] {
+            let followed = format!("{whole}220 x\r\n");
+            assert_eq!(
+                cuts(Framing::FtpReply, followed.as_bytes()),
+                Ok(Some(whole.len()))
+            );
+        }
+        assert_eq!(cuts(Framing::FtpReply, b"220-a\r\n230 b\r\n"), Ok(None));
     }
 }

@@ -326,14 +326,15 @@ impl Session {
     /// What did happen: an ``Outcome``. It stays after ``close``.
     #[getter]
     fn outcome(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let made = self.outcome.get_or_try_init(py, || -> PyResult<Py<PyAny>> {
-            let last = lock(&self.last_outcome).as_ref().map(starttls::Outcome::to_json);
-            let json = match last {
-                Some(json) => json,
-                None => self.io(py)?.core.outcome().to_json(),
-            };
-            let class = py.import("starttls.outcome")?.getattr("Outcome")?;
-            Ok(class.call_method1("from_json", (json,))?.unbind())
+        if let Some(io) = lock(&self.io).clone().filter(|io| !io.core.is_established()) {
+            return outcome_of(py, io.core.outcome());
+        }
+        let made = self.outcome.get_or_try_init(py, || {
+            let last = lock(&self.last_outcome).clone();
+            match last {
+                Some(outcome) => outcome_of(py, &outcome),
+                None => outcome_of(py, self.io(py)?.core.outcome()),
+            }
         })?;
         Ok(made.clone_ref(py))
     }
@@ -365,17 +366,22 @@ impl Session {
             return "<starttls.Session closed>".to_owned();
         };
         let outcome = io.core.outcome();
-        match &outcome.tls {
-            Some(tls) => format!("<starttls.Session {} with {}>", tls.version, outcome.peer.name),
-            None => {
-                let because = outcome.because.map_or("", |b| b.as_str());
-                format!(
-                    "<starttls.Session in clear ({because}) with {}>",
-                    outcome.peer.name
-                )
+        let address = || outcome.peer.address.map(|a| a.to_string());
+        let peer = outcome.peer.name.clone().or_else(address).unwrap_or_default();
+        match (&outcome.tls, outcome.because) {
+            (Some(tls), _) => format!("<starttls.Session {} with {peer}>", tls.version),
+            (None, Some(because)) => {
+                format!("<starttls.Session in clear ({}) with {peer}>", because.as_str())
             }
+            (None, None) => format!("<starttls.Session in its handshake with {peer}>"),
         }
     }
+}
+
+/// The core's outcome as Python's.
+pub(crate) fn outcome_of(py: Python<'_>, outcome: &starttls::Outcome) -> PyResult<Py<PyAny>> {
+    let class = py.import("starttls.outcome")?.getattr("Outcome")?;
+    Ok(class.call_method1("from_json", (outcome.to_json(),))?.unbind())
 }
 
 fn size(n: isize) -> PyResult<usize> {
