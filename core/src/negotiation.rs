@@ -187,7 +187,7 @@ impl Negotiation {
     pub fn receive(&mut self, bytes: &[u8]) -> Result<()> {
         // Whoever drives it may not look at the time while there is always something to hear.
         if self.attempt.deadline.is_past() {
-            return Err(self.timed_out());
+            return Err(self.too_late());
         }
         self.hear(bytes).map_err(|e| self.fail(e))
     }
@@ -204,20 +204,20 @@ impl Negotiation {
         self.fail(e)
     }
 
+    /// The policy's time-out has passed.
+    pub fn too_late(&mut self) -> Error {
+        let e = self.attempt.too_late(self.awaits());
+        self.engine.give_up();
+        self.fail(e)
+    }
+
     /// What has happened so far. The dialog is told of by the session's outcome, or an error's.
     pub fn outcome(&self) -> &Outcome {
         &self.attempt.outcome
     }
 
-    /// The policy's time-out has passed.
-    pub fn timed_out(&mut self) -> Error {
-        let e = self.attempt.too_late(self.engine.awaits());
-        self.engine.give_up();
-        self.fail(e)
-    }
-
-    /// How much of the policy's time-out is left; zero when it has passed: then it
-    /// [`timed_out`](Self::timed_out).
+    /// How much of the policy's time-out is left; zero when it has passed: then it is
+    /// [`too_late`](Self::too_late).
     pub fn time_left(&self) -> Duration {
         self.attempt.deadline.left().unwrap_or(Duration::MAX)
     }
