@@ -282,7 +282,9 @@ impl Negotiation {
         outcome.notes.extend(account.findings.notes);
         outcome.notes.extend(account.why_plain);
         outcome.milliseconds.negotiate = Some(millis(self.began.elapsed()));
-        self.attempt.unread.extend(account.unread);
+        // What the dialog left over came before what was handed to TLS afterwards.
+        let later = std::mem::replace(&mut self.attempt.unread, account.unread);
+        self.attempt.unread.extend(later);
     }
 
     /// The attempt, with what there is to tell of the dialog.
