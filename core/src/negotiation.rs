@@ -7,26 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::attempt::{lost, millis, Attempt};
 use crate::dialog::{Ask, Stage};
-use crate::engine::Engine;
+use crate::engine::{Engine, Want};
 use crate::error::{Error, Result, Word};
 use crate::level::Level;
 use crate::name::address_literal;
 use crate::outcome::{Because, Effective, Outcome, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
-
-/// What the negotiation wants of whoever does its I/O.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Send [`output`](Negotiation::output) and report it with [`sent`](Negotiation::sent).
-    Write,
-    /// Read, and hand over what came with [`receive`](Negotiation::receive).
-    Read,
-    /// The go-ahead was given: make it a [`Session`](crate::Session) and do the TLS handshake.
-    Handshake,
-    /// It goes on in clear, for this reason: make it a [`Session`](crate::Session).
-    Plain(Because),
-}
 
 /// One dialog in progress. It does no I/O: whoever drives it asks what it [wants](Self::want), and
 /// makes a session of it with [`Session::negotiated`](crate::Session::negotiated).
