@@ -115,10 +115,13 @@ typedef struct starttls_error starttls_error;
  * A dialog in clear, without any input or output of its own: for event loops.
  *
  *     starttls_negotiation *n = starttls_negotiation_new("smtp", host, "greeting", policy, &error);
- *     for (;;) switch (starttls_negotiation_want(n)) {
- *     case STARTTLS_WANT_WRITE: ... send starttls_negotiation_output(), then _sent(); break;
- *     case STARTTLS_WANT_READ: ... hand what came to _receive(), or call _closed(); break;
- *     default: session = starttls_negotiation_session(n, fd, &error);
+ *     for (;;) {
+ *         ... hand all that has come to _receive(), whatever it wants; then
+ *         switch (starttls_negotiation_want(n)) {
+ *         case STARTTLS_WANT_WRITE: ... send starttls_negotiation_output(), then _sent(); break;
+ *         case STARTTLS_WANT_READ: ... wait, or call _closed() or _timed_out(); break;
+ *         default: session = starttls_negotiation_session(n, fd, &error);
+ *         }
  *     }
  *
  * Then `starttls_try_handshake` until it is done, `starttls_try_read` and `starttls_try_write`. Not for
@@ -442,7 +445,9 @@ bool starttls_write(starttls_session *session, const void *buf, size_t len, star
 
 /**
  * Ends the session: sends the close_notify of TLS, and does not wait for the peer's; a peer that takes
- * nothing is given 5 s. A thread that waits in `starttls_read` or `starttls_write` is woken. The handle must still be freed. Closing twice is no error.
+ * nothing is given 5 s. Read the answer to the last command first: what the peer sends to a closed socket
+ * may make its system drop what it has not read yet. A thread that waits in `starttls_read` or
+ * `starttls_write` is woken. The handle must still be freed. Closing twice is no error.
  * Errors: `closed`, `io` or `timeout` where the peer cannot be told; the session has ended all the
  * same.
  */
@@ -540,7 +545,7 @@ bool starttls_negotiation_sent(starttls_negotiation *negotiation, size_t n, star
 
 /**
  * These `len` bytes came. Read before each write, too, as `starttls_upgrade` does: what the peer has
- * said before it was asked is then found out. Errors: those of the dialog, as for `starttls_upgrade`;
+ * said before it was asked is then found out. Errors: those of the dialog, as for `starttls_upgrade`, and `timeout`;
  * the negotiation is then over, and so is the connection but for a good-bye in clear, which is not to be said after
  * `injected`. 0 bytes are `invalid`: for the end there is `starttls_negotiation_closed`.
  */
@@ -570,7 +575,7 @@ int starttls_negotiation_wait_ms(const starttls_negotiation *negotiation);
  * Makes a session of a negotiation that wants the handshake or stays in clear. Go on with
  * `starttls_try_handshake`. The session takes over what was said and the time that is left; the
  * negotiation is used up, also if this fails, and must still be freed. The descriptor stays the
- * caller's, as for `starttls_upgrade`.
+ * caller's, as for `starttls_upgrade`. `injected` where a server has said more than its refusal.
  */
 starttls_session *starttls_negotiation_session(starttls_negotiation *negotiation,
                                                int fd,
@@ -653,8 +658,10 @@ bool starttls_prepare_ctx(struct ssl_ctx_st *ctx,
  * SSL_connect; the caller plays the dialog itself, and must see to it that nothing came behind the go-ahead.
  *
  * The verdict is given inside the handshake: SSL_connect fails where the policy does not hold, also for
- * those who forget `starttls_check`. An `SSL` that has a session is refused, and one that is given a
- * session afterwards fails its handshake, since resumption would skip the checks. Do not SSL_dup it.
+ * those who forget `starttls_check`. An `SSL` is refused if it has a session, or a cipher list that
+ * lets a server show no certificate (`aNULL`); one that is given a session afterwards fails its handshake,
+ * since resumption would skip the checks. SSL_set_verify with SSL_VERIFY_NONE afterwards leaves
+ * the verdict to `starttls_check`. Do not SSL_dup it.
  */
 bool starttls_prepare(const starttls_policy *policy,
                       const char *protocol,

@@ -29,10 +29,13 @@ pub const STARTTLS_FAILED: c_int = -1;
 /// A dialog in clear, without any input or output of its own: for event loops.
 ///
 ///     starttls_negotiation *n = starttls_negotiation_new("smtp", host, "greeting", policy, &error);
-///     for (;;) switch (starttls_negotiation_want(n)) {
-///     case STARTTLS_WANT_WRITE: ... send starttls_negotiation_output(), then _sent(); break;
-///     case STARTTLS_WANT_READ: ... hand what came to _receive(), or call _closed(); break;
-///     default: session = starttls_negotiation_session(n, fd, &error);
+///     for (;;) {
+///         ... hand all that has come to _receive(), whatever it wants; then
+///         switch (starttls_negotiation_want(n)) {
+///         case STARTTLS_WANT_WRITE: ... send starttls_negotiation_output(), then _sent(); break;
+///         case STARTTLS_WANT_READ: ... wait, or call _closed() or _timed_out(); break;
+///         default: session = starttls_negotiation_session(n, fd, &error);
+///         }
 ///     }
 ///
 /// Then `starttls_try_handshake` until it is done, `starttls_try_read` and `starttls_try_write`. Not for
@@ -158,7 +161,7 @@ pub unsafe extern "C" fn starttls_negotiation_sent(
 }
 
 /// These `len` bytes came. Read before each write, too, as `starttls_upgrade` does: what the peer has
-/// said before it was asked is then found out. Errors: those of the dialog, as for `starttls_upgrade`;
+/// said before it was asked is then found out. Errors: those of the dialog, as for `starttls_upgrade`, and `timeout`;
 /// the negotiation is then over, and so is the connection but for a good-bye in clear, which is not to be said after
 /// `injected`. 0 bytes are `invalid`: for the end there is `starttls_negotiation_closed`.
 #[no_mangle]
@@ -196,7 +199,7 @@ pub unsafe extern "C" fn starttls_negotiation_timed_out(
     negotiation: *mut starttls_negotiation,
     error: *mut *mut starttls_error,
 ) -> bool {
-    guard!(error, with(negotiation, |n| Err(n.timed_out())))
+    guard!(error, with(negotiation, |n| Err(n.too_late())))
 }
 
 /// How many milliseconds are left of the policy's time-out, 0 when it has passed: then call
@@ -214,7 +217,7 @@ fn milliseconds(time: Duration) -> c_int {
 /// Makes a session of a negotiation that wants the handshake or stays in clear. Go on with
 /// `starttls_try_handshake`. The session takes over what was said and the time that is left; the
 /// negotiation is used up, also if this fails, and must still be freed. The descriptor stays the
-/// caller's, as for `starttls_upgrade`.
+/// caller's, as for `starttls_upgrade`. `injected` where a server has said more than its refusal.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_negotiation_session(
     negotiation: *mut starttls_negotiation,

@@ -38,8 +38,10 @@ pub unsafe extern "C" fn starttls_prepare_ctx(
 /// SSL_connect; the caller plays the dialog itself, and must see to it that nothing came behind the go-ahead.
 ///
 /// The verdict is given inside the handshake: SSL_connect fails where the policy does not hold, also for
-/// those who forget `starttls_check`. An `SSL` that has a session is refused, and one that is given a
-/// session afterwards fails its handshake, since resumption would skip the checks. Do not SSL_dup it.
+/// those who forget `starttls_check`. An `SSL` is refused if it has a session, or a cipher list that
+/// lets a server show no certificate (`aNULL`); one that is given a session afterwards fails its handshake,
+/// since resumption would skip the checks. SSL_set_verify with SSL_VERIFY_NONE afterwards leaves
+/// the verdict to `starttls_check`. Do not SSL_dup it.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_prepare(
     policy: *const starttls_policy,

@@ -208,7 +208,9 @@ pub unsafe extern "C" fn starttls_write(
 }
 
 /// Ends the session: sends the close_notify of TLS, and does not wait for the peer's; a peer that takes
-/// nothing is given 5 s. A thread that waits in `starttls_read` or `starttls_write` is woken. The handle must still be freed. Closing twice is no error.
+/// nothing is given 5 s. Read the answer to the last command first: what the peer sends to a closed socket
+/// may make its system drop what it has not read yet. A thread that waits in `starttls_read` or
+/// `starttls_write` is woken. The handle must still be freed. Closing twice is no error.
 /// Errors: `closed`, `io` or `timeout` where the peer cannot be told; the session has ended all the
 /// same.
 #[no_mangle]

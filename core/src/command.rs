@@ -1,7 +1,9 @@
 //! The server's side of a dialog: it hears the client's upgrade command and gives the go-ahead, or
 //! the protocol's own refusal.
 
-use crate::dialog::{Dialog, Findings, Refusal, Step};
+use crate::dialog::{Dialog, Findings, Step};
+use crate::refusal::Refusal;
+use crate::wire::line::{begins_with_word, words};
 use crate::wire::Framing;
 
 /// How a server upgrades: one row of the protocol table.
@@ -17,6 +19,19 @@ pub(crate) struct Server {
     pub(crate) refuses: bool,
     /// What to answer the command with.
     pub(crate) answer: fn(&[u8]) -> Result<Answer, Refusal>,
+}
+
+impl Server {
+    /// Of a protocol whose upgrade command is a line, and which can say no.
+    pub(crate) const fn line(awaits: &'static str, answer: fn(&[u8]) -> Result<Answer, Refusal>) -> Self {
+        Self {
+            framing: Framing::Line,
+            awaits,
+            hello_follows: false,
+            refuses: true,
+            answer,
+        }
+    }
 }
 
 /// What a server answers.
@@ -41,6 +56,20 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// The answers to this word alone; the commands of these protocols have no parameters.
+    pub(crate) fn to(
+        word: &str,
+        command: &[u8],
+        go_ahead: &str,
+        refusal: &str,
+    ) -> std::result::Result<Self, Refusal> {
+        if words(command).count() == 1 && begins_with_word(command, word) {
+            Ok(Self::lines(go_ahead, refusal))
+        } else {
+            Err(Refusal::malformed(&format!("what is not {word}"), command))
+        }
+    }
+
     /// Answers that are one line each.
     pub(crate) fn lines(go_ahead: &str, refusal: &str) -> Self {
         let line = |text: &str| format!("{text}\r\n").into_bytes();
@@ -105,8 +134,8 @@ impl Dialog for Commanded {
 mod tests {
     use super::*;
     use crate::engine::Engine;
+    use crate::engine::Want;
     use crate::error::{Result, Word};
-    use crate::negotiation::Want;
     use crate::outcome::Because;
     use crate::protocol::{find, Service};
 

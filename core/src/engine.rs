@@ -6,13 +6,13 @@
 //! silently, never acted on. The same holds for bytes behind a refusal in a protocol that speaks in
 //! turn (CVE-2021-22947), and a reply that comes before its command is `malformed`.
 
-use crate::dialog::{Dialog, Findings, Refusal, Step};
+use crate::dialog::{Dialog, Findings, Step};
 use crate::error::{Error, Result, Word};
-use crate::negotiation::Want;
 use crate::outcome::{Because, Line, Speaker};
+use crate::refusal::Refusal;
 use crate::rules::Observer;
-use crate::text::{hex, printable};
-use crate::wire::line::trim_end;
+use crate::text::printable;
+use crate::transcript::Transcript;
 use crate::wire::{looks_like_tls, Cursor, Framing, Uncut};
 
 /// How much is looked at in one go.
@@ -20,6 +20,19 @@ const PIECE: usize = 4096;
 
 /// How much of a dialog is listened to.
 const MAX_DIALOG: usize = 256 * 1024;
+
+/// What the negotiation wants of whoever does its I/O.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Send [`output`](crate::Negotiation::output) and report it with [`sent`](crate::Negotiation::sent).
+    Write,
+    /// Read, and hand over what came with [`receive`](crate::Negotiation::receive).
+    Read,
+    /// The go-ahead was given: make it a [`Session`](crate::Session) and do the TLS handshake.
+    Handshake,
+    /// It goes on in clear, for this reason: make it a [`Session`](crate::Session).
+    Plain(Because),
+}
 
 /// What there is to tell of a dialog.
 pub(crate) struct Account {
@@ -48,12 +61,6 @@ enum Next {
     Handshake,
     Plain(Because),
 }
-
-/// Lines of a dialog that are recorded: more than any honest server sends.
-const MAX_TRANSCRIPT: usize = 500;
-
-/// Bytes of a binary message that the transcript shows.
-const MAX_HEX: usize = 256;
 
 /// For where nothing is said in clear.
 struct Silence;
@@ -86,7 +93,6 @@ pub(crate) struct Engine {
     silent: bool,
     insist: bool,
     greeting_only: bool,
-    observer: Option<Observer>,
     /// What we are called in the transcript.
     we: Speaker,
     state: State,
@@ -96,7 +102,7 @@ pub(crate) struct Engine {
     cursor: Cursor,
     heard: Vec<u8>,
     findings: Findings,
-    transcript: Vec<Line>,
+    transcript: Transcript,
     round_trips: u32,
     no_upgrade: Option<String>,
 }
@@ -130,7 +136,6 @@ impl Engine {
             silent: false,
             insist,
             greeting_only: false,
-            observer,
             we,
             state: State::Reading,
             output: Vec::new(),
@@ -139,7 +144,7 @@ impl Engine {
             cursor: Cursor::default(),
             heard: Vec::new(),
             findings: Findings::default(),
-            transcript: Vec::new(),
+            transcript: Transcript::new(observer),
             round_trips: 0,
             no_upgrade: None,
         };
@@ -252,7 +257,7 @@ impl Engine {
     pub(crate) fn account(&mut self) -> Account {
         Account {
             findings: std::mem::take(&mut self.findings),
-            transcript: std::mem::take(&mut self.transcript),
+            transcript: self.transcript.take(),
             round_trips: self.round_trips,
             why_plain: self.no_upgrade.take(),
             unread: std::mem::take(&mut self.inbox),
@@ -418,20 +423,7 @@ impl Engine {
 
     fn record(&mut self, from: Speaker, message: &[u8]) {
         let binary = self.dialog.framing().is_binary();
-        for text in message.split_inclusive(|b| *b == b'\n' && !binary) {
-            let room = MAX_TRANSCRIPT.saturating_sub(self.transcript.len());
-            let text = match room {
-                0 => return,
-                1 => "… and more".to_owned(),
-                _ if binary => hex(text.get(..MAX_HEX).unwrap_or(text)),
-                _ => printable(trim_end(text)),
-            };
-            let line = Line { from, text };
-            if let Some(see) = &self.observer {
-                see(&line);
-            }
-            self.transcript.push(line);
-        }
+        self.transcript.record(from, message, binary);
     }
 
     fn injected(&self, bytes: &[u8]) -> Error {

@@ -6,9 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::attempt::{lost, Attempt};
 use crate::channel::Channel;
+use crate::engine::Want;
 use crate::error::{Error, Result, Word};
 use crate::handshake::{Handshake, Progress};
-use crate::negotiation::{Negotiation, Want};
+use crate::negotiation::Negotiation;
 use crate::outcome::{self, Because, Role};
 use crate::sys::{shut_down, wait_any};
 use crate::transport::Transport;

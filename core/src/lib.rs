@@ -33,6 +33,7 @@
 mod attempt;
 mod channel;
 mod command;
+mod connection;
 mod dial;
 mod dialog;
 mod engine;
@@ -45,26 +46,30 @@ mod negotiation;
 mod outcome;
 mod policy;
 pub mod protocol;
+mod refusal;
 mod rules;
 mod session;
 mod sys;
 mod text;
 mod tls;
+mod transcript;
 mod transport;
 mod verdict;
 mod wire;
 
+pub use connection::Connection;
 pub use dialog::Stage;
+pub use engine::Want;
 pub use error::{Error, Result, Word};
 pub use level::{Level, MinTls};
-pub use negotiation::{Negotiation, Want};
+pub use negotiation::Negotiation;
 pub use outcome::{
     Because, Certificate, Channel, Check, CheckKind, Effective, Identity, Line, Milliseconds, NameFrom,
     Outcome, Peer, ProvenBy, Role, Speaker, Tls,
 };
 pub use policy::{judge, Policy};
 pub use rules::InterruptHook;
-pub use session::{Connection, Ready, Session};
+pub use session::{Ready, Session};
 pub use sys::borrow_fd;
 pub use tls::foreign;
 pub use verdict::Shortfall;

@@ -7,26 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::attempt::{lost, millis, Attempt};
 use crate::dialog::{Ask, Stage};
-use crate::engine::Engine;
+use crate::engine::{Engine, Want};
 use crate::error::{Error, Result, Word};
 use crate::level::Level;
 use crate::name::address_literal;
 use crate::outcome::{Because, Effective, Outcome, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
-
-/// What the negotiation wants of whoever does its I/O.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Send [`output`](Negotiation::output) and report it with [`sent`](Negotiation::sent).
-    Write,
-    /// Read, and hand over what came with [`receive`](Negotiation::receive).
-    Read,
-    /// The go-ahead was given: make it a [`Session`](crate::Session) and do the TLS handshake.
-    Handshake,
-    /// It goes on in clear, for this reason: make it a [`Session`](crate::Session).
-    Plain(Because),
-}
 
 /// One dialog in progress. It does no I/O: whoever drives it asks what it [wants](Self::want), and
 /// makes a session of it with [`Session::negotiated`](crate::Session::negotiated).
@@ -187,7 +174,7 @@ impl Negotiation {
     pub fn receive(&mut self, bytes: &[u8]) -> Result<()> {
         // Whoever drives it may not look at the time while there is always something to hear.
         if self.attempt.deadline.is_past() {
-            return Err(self.timed_out());
+            return Err(self.too_late());
         }
         self.hear(bytes).map_err(|e| self.fail(e))
     }
@@ -204,20 +191,20 @@ impl Negotiation {
         self.fail(e)
     }
 
+    /// The policy's time-out has passed.
+    pub fn too_late(&mut self) -> Error {
+        let e = self.attempt.too_late(self.awaits());
+        self.engine.give_up();
+        self.fail(e)
+    }
+
     /// What has happened so far. The dialog is told of by the session's outcome, or an error's.
     pub fn outcome(&self) -> &Outcome {
         &self.attempt.outcome
     }
 
-    /// The policy's time-out has passed.
-    pub fn timed_out(&mut self) -> Error {
-        let e = self.attempt.too_late(self.engine.awaits());
-        self.engine.give_up();
-        self.fail(e)
-    }
-
-    /// How much of the policy's time-out is left; zero when it has passed: then it
-    /// [`timed_out`](Self::timed_out).
+    /// How much of the policy's time-out is left; zero when it has passed: then it is
+    /// [`too_late`](Self::too_late).
     pub fn time_left(&self) -> Duration {
         self.attempt.deadline.left().unwrap_or(Duration::MAX)
     }
@@ -282,7 +269,9 @@ impl Negotiation {
         outcome.notes.extend(account.findings.notes);
         outcome.notes.extend(account.why_plain);
         outcome.milliseconds.negotiate = Some(millis(self.began.elapsed()));
-        self.attempt.unread.extend(account.unread);
+        // What the dialog left over came before what was handed to TLS afterwards.
+        let later = std::mem::replace(&mut self.attempt.unread, account.unread);
+        self.attempt.unread.extend(later);
     }
 
     /// The attempt, with what there is to tell of the dialog.

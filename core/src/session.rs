@@ -9,7 +9,7 @@ mod io;
 
 pub use event_loop::Ready;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,12 +18,14 @@ use once_cell::sync::OnceCell;
 
 use crate::attempt::{millis, Attempt};
 use crate::channel::Channel;
+use crate::connection::Connection;
 use crate::dial::{dial, resolve};
 use crate::dialog::Stage;
+use crate::engine::Want;
 use crate::error::{Error, Result, Word};
 use crate::establish::{establish, look, stay_plain};
 use crate::handshake::Handshake;
-use crate::negotiation::{Negotiation, Want};
+use crate::negotiation::Negotiation;
 use crate::outcome::{Outcome, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
@@ -31,48 +33,6 @@ use crate::sys::{check_socket, process, shut_down};
 use crate::tls::binding::channel_binding;
 use crate::tls::Resumable;
 use crate::transport::Transport;
-
-/// A descriptor that a session owns, or that stays its caller's.
-#[derive(Debug)]
-pub enum Connection<'fd> {
-    /// Closed when the session is dropped.
-    Owned(OwnedFd),
-    /// Never closed by the session.
-    Borrowed(BorrowedFd<'fd>),
-}
-
-impl AsFd for Connection<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Connection::Owned(fd) => fd.as_fd(),
-            Connection::Borrowed(fd) => fd.as_fd(),
-        }
-    }
-}
-
-impl<'fd> From<BorrowedFd<'fd>> for Connection<'fd> {
-    fn from(fd: BorrowedFd<'fd>) -> Self {
-        Connection::Borrowed(fd)
-    }
-}
-
-impl<'fd, T: AsFd> From<&'fd T> for Connection<'fd> {
-    fn from(stream: &'fd T) -> Self {
-        Connection::Borrowed(stream.as_fd())
-    }
-}
-
-impl From<OwnedFd> for Connection<'_> {
-    fn from(fd: OwnedFd) -> Self {
-        Connection::Owned(fd)
-    }
-}
-
-impl From<std::net::TcpStream> for Connection<'_> {
-    fn from(stream: std::net::TcpStream) -> Self {
-        Connection::Owned(stream.into())
-    }
-}
 
 /// A negotiated connection, over TLS or, where the policy allows it, in clear:
 /// [`outcome`](Session::outcome) says which and why.

@@ -20,8 +20,8 @@ strict         the default: TLS with a proven peer, or an error; as `verify` in 
 
 A server's are `encrypt`, and `verify` and `fingerprint` for clients that must show a certificate.
 
-`starttls.stdlib` has the standard library's mail clients and ftplib's over this,
-`Context` goes where those take ``context=``, and everything that is raised is a `starttls.Error`.
+`starttls.stdlib` has the standard library's mail clients and ftplib's over this, `Context` goes
+where those take ``context=``, and everything that is raised is a `starttls.Error`.
 """
 
 import importlib

@@ -351,8 +351,9 @@ class Session:
 
         (RFC 4217 §9.) After `PROT P` and the server's answer to the command that uses it. It resumes
         this session's TLS session, which many servers demand. sock: as for `starttls.upgrade`: it
-        stays yours. End the new session by `close`, so that the server knows the data to be whole.
-        Raises `invalid` on a session in clear or a server's, and as `upgrade`.
+        stays yours. End the new session by `close`, so that the server knows the data to be whole;
+        that waits for the server's end, 5 s at most. Raises `invalid` on a session in clear or a
+        server's, and as `upgrade`.
         """
 
     def _protect_own(self, sock: socket) -> Session:

@@ -314,10 +314,8 @@ static void every_protocol(const starttls_policy *policy) {
         const char *word = starttls_protocol_name(i);
         const struct row *row = row_of(word);
         if (row == NULL) {
-            size_t n = strlen(word) - 1;
-            /* What is not here upgrades nothing: `smtps` and so on, and `submissions`. */
-            if (check(word[n] == 's', word, __FILE__, __LINE__))
-                implicit(word, policy);
+            /* What is not here upgrades nothing: `smtps` and so on. */
+            implicit(word, policy);
             continue;
         }
         goes_ahead(row, 0, policy);

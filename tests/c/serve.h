@@ -23,6 +23,28 @@ static starttls_policy *server_policy(const char *level, const char *name) {
     return policy;
 }
 
+static inline struct client plain_client(void) {
+    struct client client;
+    memset(&client, 0, sizeof client);
+    client.said = "STARTTLS\r\n";
+    client.heard = "220 2.0.0 Ready to start TLS\r\n";
+    return client;
+}
+
+/* Reads CERTS_DIR/NAME into `text`; its length. */
+static inline size_t slurp(const char *name, char *text, size_t room) {
+    char path[600];
+    size_t n;
+    FILE *file;
+    snprintf(path, sizeof path, "%s/%s", client_certs, name);
+    file = fopen(path, "r");
+    n = file ? fread(text, 1, room, file) : 0;
+    CHECK(n > 0 && n < room);
+    if (file)
+        fclose(file);
+    return n;
+}
+
 /* Sends one line back and reads to the end. */
 static inline bool echo_once(starttls_session *session) {
     char line[64];

@@ -104,6 +104,18 @@ def test_data_connections_are_protected_and_owned(port, strict):
             ftp.voidresp()
 
 
+def test_protect_borrows_the_socket(port, strict):
+    with FTP(NAME, port, policy=strict, user="alice", passwd="secret") as ftp:
+        ftp.prot_p()
+        with socket.create_connection(ftp.makepasv(), 10) as sock:
+            ftp.sendcmd("NLST")
+            with ftp.sock.protect(sock) as data:
+                assert data.outcome.tls.resumed and data.gettimeout() == 10
+                assert b"block" in data.recv(100)
+            assert sock.fileno() >= 0
+        ftp.voidresp()
+
+
 def test_prot_and_what_else_ftp_tls_has(port, strict):
     with FTP(NAME, port, policy=strict) as ftp:
         assert ftp.login("alice", "secret", secure=True).startswith("230")

@@ -153,7 +153,7 @@ pub fn acceptor(identity: &Identity) -> SslAcceptorBuilder {
 ///
 /// # Errors
 /// If the client does not ask for it.
-pub fn pop3_go_ahead(stream: &mut TcpStream) -> io::Result<()> {
+pub fn pop3_go_ahead(stream: &mut (impl Read + Write)) -> io::Result<()> {
     stream.write_all(b"+OK ready\r\n")?;
     let mut command = read_line(&mut *stream)?;
     if command == b"CAPA\r\n" {

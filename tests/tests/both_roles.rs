@@ -3,11 +3,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 
 use conformance::check::{policy, policy_for, usable};
 use conformance::script::{Play, Step};
 use conformance::{certs, comments, peer};
-use starttls::{protocol, Level, Policy, Role, Session, Speaker};
+use starttls::{protocol, Level, Negotiation, Policy, Ready, Role, Session, Speaker, Want};
 
 fn server_policy() -> Policy {
     let identity = certs::identity("good");
@@ -115,5 +116,40 @@ fn tls_from_the_first_byte_in_both_roles() {
             assert_eq!(theirs.protocol, Some(service.word()));
             assert_eq!(theirs.tls.unwrap().alpn.as_deref(), row.alpn);
         }
+    }
+}
+
+/// A server's event loop may read some of the ClientHello with the command, and some more before the
+/// session is made.
+#[test]
+fn a_client_hello_that_was_read_in_pieces() {
+    let (dialog, _) = comments::dialog("mysql");
+    for size in [1, 7, 35, 36, 37, 50, 100] {
+        let part = dialog.clone();
+        let server = peer::Peer::start(move |listener| {
+            let mut stream = peer::accept(listener).unwrap();
+            play(&mut stream, before_the_command(&part));
+            let mut negotiation = Negotiation::accept("mysql", &server_policy()).unwrap();
+            let mut buffer = vec![0; size];
+            while negotiation.want() == Want::Read {
+                let n = stream.read(&mut buffer).unwrap();
+                negotiation.receive(&buffer[..n]).unwrap();
+            }
+            for _ in 0..2 {
+                let n = stream.read(&mut buffer[..size.min(50)]).unwrap();
+                negotiation.receive(&buffer[..n]).unwrap();
+            }
+            let session = Session::negotiated(negotiation, &stream).unwrap();
+            while session.try_handshake().unwrap() != Ready::Done(()) {
+                assert!(peer::readable(stream.as_raw_fd(), peer::PATIENCE));
+            }
+            session.write_all(b"done\r\n").unwrap();
+            session.close().unwrap();
+        });
+        let policy = policy_for(&dialog);
+        let session = Session::connect("mysql", "localhost", server.port, &policy).unwrap();
+        assert_eq!(session.read(&mut [0; 10]).unwrap(), 6, "by {size}");
+        drop(session);
+        server.finish();
     }
 }

@@ -222,9 +222,18 @@ fn through_c() {
             runs.push((play.clone(), chunk, "connect"));
         }
         if upgrade && chunk != 3 {
-            runs.push((play.clone(), chunk, "upgrade"));
-            runs.push((play, chunk, "poll"));
+            runs.push((play, chunk, "upgrade"));
         }
+    }
+    // By an event loop once for each level of each file, byte by byte and all at once in turn.
+    for (turn, play) in script::all().into_iter().filter(Play::by_upgrade).enumerate() {
+        let wanted = turn % 2;
+        let chunk = if play.chunks.contains(&wanted) {
+            wanted
+        } else {
+            1 - wanted
+        };
+        runs.push((play, chunk, "poll"));
     }
     all(&runs, |(play, chunk, mode)| {
         let server = Scripted::start(play, *chunk);
@@ -241,7 +250,18 @@ fn through_c() {
         let compared = equal("what it prints", said.trim_end(), play.verdict.as_str());
         let compared = compared.and(equal("its exit code", output.status.code(), Some(0)));
         let compared = compared.map_err(|e| format!("{e} ({})", String::from_utf8_lossy(&output.stderr)));
-        named(play, *chunk, both(compared, server.finish())).map_err(|e| format!("{mode}: {e}"))
+        let mut finished = server.finish();
+        if *mode == "poll" && play.verdict.starts_with("error injected") {
+            // What follows our last command is found before the ClientHello, which then never leaves.
+            finished = finished.or_else(|e| {
+                if e.starts_with("no ClientHello") {
+                    Ok(())
+                } else {
+                    Err(e)
+                }
+            });
+        }
+        named(play, *chunk, both(compared, finished)).map_err(|e| format!("{mode}: {e}"))
     });
 }
 

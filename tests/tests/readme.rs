@@ -44,11 +44,7 @@ fn the_table_of_protocols_is_made_of_the_code() {
         let text = format!("{before}## Protocols\n\n{table}\n{after}");
         std::fs::write(FILE, text).unwrap();
     } else {
-        assert_eq!(
-            format!("{old}\n"),
-            table,
-            "run `make header`"
-        );
+        assert_eq!(format!("{old}\n"), table, "run `make header`");
     }
 }
 

@@ -13,7 +13,8 @@
 //! 421 is a good-bye). A 334 asks for data that TLS does not have.
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
+use crate::refusal::Refusal;
 use crate::wire::line::words;
 use crate::wire::reply::code;
 use crate::wire::Framing;
@@ -76,13 +77,7 @@ impl Dialog for Ftp {
     }
 }
 
-pub(super) const SERVER: Server = Server {
-    framing: Framing::Line,
-    awaits: "the AUTH TLS command",
-    hello_follows: false,
-    refuses: true,
-    answer,
-};
+pub(super) const SERVER: Server = Server::line("the AUTH TLS command", answer);
 
 /// `TLS-C` is what the drafts before RFC 4217 called `TLS`. Their `SSL` and `TLS-P` mean that the
 /// data connections are encrypted, too, which nobody here could promise.

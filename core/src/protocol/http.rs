@@ -22,7 +22,8 @@
 //! response in clear, its body is left to the caller, and of the connection there is no more to have.
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Step};
+use crate::dialog::{Ask, Dialog, Findings, Step};
+use crate::refusal::Refusal;
 use crate::wire::http::{Body, Head, Http};
 use crate::wire::line::trim_end;
 use crate::wire::{Framing, Uncut};

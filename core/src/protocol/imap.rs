@@ -11,7 +11,8 @@
 //! NO or BAD is never OK. PREAUTH rules STARTTLS out, so whoever forges it strips TLS.
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
+use crate::refusal::Refusal;
 use crate::wire::line::{trim_end, words};
 use crate::wire::Framing;
 
@@ -177,13 +178,7 @@ impl Dialog for Imap {
     }
 }
 
-pub(super) const SERVER: Server = Server {
-    framing: Framing::Line,
-    awaits: "the STARTTLS command",
-    hello_follows: false,
-    refuses: true,
-    answer,
-};
+pub(super) const SERVER: Server = Server::line("the STARTTLS command", answer);
 
 fn answer(command: &[u8]) -> Result<Answer, Refusal> {
     let words: Vec<&[u8]> = words(command).collect();

@@ -13,8 +13,9 @@
 //! whether it comes before or after our command; on a connection in use it is `closed`.
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::wire::line::{begins_with_word, trim_end, words};
+use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
+use crate::refusal::Refusal;
+use crate::wire::line::{trim_end, words};
 use crate::wire::Framing;
 
 pub(super) fn irc(ask: &Ask<'_>) -> crate::Result<Box<dyn Dialog>> {
@@ -117,25 +118,17 @@ impl Dialog for Irc {
     }
 }
 
-pub(super) const SERVER: Server = Server {
-    framing: Framing::Line,
-    awaits: "the STARTTLS command",
-    hello_follows: false,
-    refuses: true,
-    answer,
-};
+pub(super) const SERVER: Server = Server::line("the STARTTLS command", answer);
 
-/// Without a prefix it comes from the server that the client is connected to (RFC 2812 §2.3).
+/// RFC 2812 §2.3 lets a server leave its name out, but OpenSSL's client takes the second word for the number
+/// whatever the first is. What this server is called is not known here.
 fn answer(command: &[u8]) -> Result<Answer, Refusal> {
-    if words(command).count() != 1 || !begins_with_word(command, "STARTTLS") {
-        return Err(Refusal::malformed("what is not STARTTLS", command));
-    }
-    // OpenSSL's client, among others, takes the second word for the number whatever the first is; what this
-    // server is called is not known here.
-    Ok(Answer::lines(
+    Answer::to(
+        "STARTTLS",
+        command,
         ":localhost 670 * :STARTTLS successful, proceed with TLS handshake",
         ":localhost 691 * :STARTTLS failed (TLS is not available)",
-    ))
+    )
 }
 
 #[cfg(test)]

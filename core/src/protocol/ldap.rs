@@ -10,8 +10,9 @@
 //! 4513 §3. Referrals are never followed.
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Step};
+use crate::dialog::{Ask, Dialog, Findings, Step};
 use crate::outcome::Because;
+use crate::refusal::Refusal;
 use crate::text::printable;
 use crate::wire::binary::Binary;
 use crate::wire::extended::{Request, Response};

@@ -12,8 +12,9 @@
 //! "Connection". A caller that has talked is past the only place for an SSLRequest.
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
 use crate::error::{Error, Word};
+use crate::refusal::Refusal;
 use crate::wire::binary::Binary;
 use crate::wire::Framing;
 

@@ -10,8 +10,9 @@
 //! a good-bye whenever it comes.
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::wire::line::{begins_with_word, trim_end, words};
+use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
+use crate::refusal::Refusal;
+use crate::wire::line::{trim_end, words};
 use crate::wire::reply::code;
 use crate::wire::Framing;
 
@@ -109,22 +110,15 @@ impl Dialog for Nntp {
     }
 }
 
-pub(super) const SERVER: Server = Server {
-    framing: Framing::Line,
-    awaits: "the STARTTLS command",
-    hello_follows: false,
-    refuses: true,
-    answer,
-};
+pub(super) const SERVER: Server = Server::line("the STARTTLS command", answer);
 
 fn answer(command: &[u8]) -> Result<Answer, Refusal> {
-    if words(command).count() != 1 || !begins_with_word(command, "STARTTLS") {
-        return Err(Refusal::malformed("what is not STARTTLS", command));
-    }
-    Ok(Answer::lines(
+    Answer::to(
+        "STARTTLS",
+        command,
         "382 Continue with TLS negotiation",
         "580 Can not initiate TLS negotiation",
-    ))
+    )
 }
 
 #[cfg(test)]

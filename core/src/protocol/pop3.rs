@@ -10,7 +10,8 @@
 //! RFC 2595 §4 (STLS), RFC 1939 (POP3), RFC 2449 (CAPA).
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
+use crate::refusal::Refusal;
 use crate::wire::line::{begins_with_word, trim_end, words};
 use crate::wire::Framing;
 
@@ -112,20 +113,13 @@ fn temporary(message: &[u8]) -> bool {
         .is_some_and(|code| code.eq_ignore_ascii_case(b"[SYS/TEMP]"))
 }
 
-pub(super) const SERVER: Server = Server {
-    framing: Framing::Line,
-    awaits: "the STLS command",
-    hello_follows: false,
-    refuses: true,
-    answer,
-};
+pub(super) const SERVER: Server = Server::line("the STLS command", answer);
 
 fn answer(command: &[u8]) -> Result<Answer, Refusal> {
-    if words(command).count() != 1 || !begins_with_word(command, "STLS") {
-        return Err(Refusal::malformed("what is not STLS", command));
-    }
-    Ok(Answer::lines(
+    Answer::to(
+        "STLS",
+        command,
         "+OK Begin TLS negotiation",
         "-ERR [SYS/TEMP] TLS is not available",
-    ))
+    )
 }

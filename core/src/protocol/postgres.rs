@@ -10,7 +10,8 @@
 //! are answers: an error in clear comes from who knows whom (CVE-2021-23222).
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Step};
+use crate::dialog::{Ask, Dialog, Findings, Step};
+use crate::refusal::Refusal;
 use crate::wire::binary::Binary;
 use crate::wire::Framing;
 

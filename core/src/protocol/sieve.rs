@@ -13,7 +13,8 @@
 //! capabilities again.
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
+use crate::refusal::Refusal;
 use crate::wire::line::{begins_with_word, trim_end, words};
 use crate::wire::Framing;
 
@@ -104,20 +105,13 @@ fn try_later(line: &[u8]) -> bool {
         .any(|w| w == b"(TRYLATER")
 }
 
-pub(super) const SERVER: Server = Server {
-    framing: Framing::Line,
-    awaits: "the STARTTLS command",
-    hello_follows: false,
-    refuses: true,
-    answer,
-};
+pub(super) const SERVER: Server = Server::line("the STARTTLS command", answer);
 
 fn answer(command: &[u8]) -> Result<Answer, Refusal> {
-    if words(command).count() != 1 || !begins_with_word(command, "STARTTLS") {
-        return Err(Refusal::malformed("what is not STARTTLS", command));
-    }
-    Ok(Answer::lines(
+    Answer::to(
+        "STARTTLS",
+        command,
         "OK \"Begin TLS negotiation now.\"",
         "NO (TRYLATER) \"TLS is not available.\"",
-    ))
+    )
 }

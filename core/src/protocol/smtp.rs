@@ -14,8 +14,9 @@
 //! RFC 3207 (STARTTLS), RFC 5321 §3.2, §4.2 (EHLO, replies), RFC 2033 (LMTP).
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
-use crate::wire::line::{begins_with_word, words};
+use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
+use crate::refusal::Refusal;
+use crate::wire::line::words;
 use crate::wire::reply::Reply;
 use crate::wire::Framing;
 
@@ -133,21 +134,13 @@ impl Dialog for Smtp {
     }
 }
 
-pub(super) const SERVER: Server = Server {
-    framing: Framing::Line,
-    awaits: "the STARTTLS command",
-    hello_follows: false,
-    refuses: true,
-    answer,
-};
+pub(super) const SERVER: Server = Server::line("the STARTTLS command", answer);
 
 fn answer(command: &[u8]) -> Result<Answer, Refusal> {
-    // RFC 3207 §4: no parameters.
-    if words(command).count() != 1 || !begins_with_word(command, "STARTTLS") {
-        return Err(Refusal::malformed("what is not STARTTLS", command));
-    }
-    Ok(Answer::lines(
+    Answer::to(
+        "STARTTLS",
+        command,
         "220 2.0.0 Ready to start TLS",
         "454 4.7.0 TLS not available due to temporary reason",
-    ))
+    )
 }

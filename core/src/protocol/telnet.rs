@@ -14,7 +14,8 @@
 use std::collections::BTreeSet;
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Step};
+use crate::dialog::{Ask, Dialog, Findings, Step};
+use crate::refusal::Refusal;
 use crate::wire::binary::{Binary, DO, DONT, IAC, SB, SE, WILL, WONT};
 use crate::wire::Framing;
 

@@ -16,8 +16,9 @@
 //! (§5.4.2.2): `refused` under every level, as there is nothing left to go on with in clear.
 
 use crate::command::{Answer, Server};
-use crate::dialog::{Ask, Dialog, Findings, Refusal, Stage, Step};
+use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
 use crate::error::Word;
+use crate::refusal::Refusal;
 use crate::text::printable;
 use crate::wire::stanza::{read_header, read_stanza, Element};
 use crate::wire::Framing;

@@ -126,7 +126,9 @@ impl Session<'_> {
         }
     }
 
-    /// Ends the session: close_notify over TLS, and no more. It does not wait for the peer's.
+    /// Ends the session: close_notify over TLS, and no more. It does not wait for the peer's: what the peer
+    /// still sends meets a closed socket, and the system may then drop what the peer has not read yet. Read the
+    /// answer to the last command first.
     ///
     /// A thread that waits in `read` or a write is woken by `shutdown(2)`; a peer that takes nothing
     /// is given 5 s for the close_notify. The caller of `upgrade` closes its own descriptor.

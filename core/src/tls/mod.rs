@@ -104,9 +104,9 @@ impl Resumable {
     pub(crate) fn of(ssl: &SslRef) -> Option<Self> {
         // A copy: OpenSSL marks a TLS 1.3 session that was resumed as used up, and the next connection
         // beside this one resumes it, too.
-        let der = ssl.session()?.to_der().ok()?;
+        let copy = ssl.session()?.to_der().ok()?;
         Some(Self {
-            session: SslSession::from_der(&der).ok()?,
+            session: SslSession::from_der(&copy).ok()?,
             before: examined_so_far(ssl)?,
         })
     }

@@ -1,7 +1,7 @@
 //! Replies with three-digit codes (RFC 5321 §4.2).
 
 use super::line::trim_end;
-use crate::dialog::Refusal;
+use crate::refusal::Refusal;
 
 /// A reply: its code and the text of each line.
 #[derive(Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use quick_xml::reader::NsReader;
 use quick_xml::XmlVersion;
 
 use super::{Uncut, MAX_LINE};
-use crate::dialog::Refusal;
 use crate::error::Word;
+use crate::refusal::Refusal;
 
 /// Elements inside elements, in what comes before TLS: honest servers need five.
 const MAX_DEPTH: usize = 100;

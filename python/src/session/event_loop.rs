@@ -103,7 +103,8 @@ impl Session {
     ///
     /// It resumes this session's TLS session, which many servers demand. sock: as for
     /// ``starttls.upgrade``: it stays yours. End the new session by ``close``, so that the server knows
-    /// the data to be whole. Raises ``invalid`` on a session in clear or a server's, and as ``upgrade``.
+    /// the data to be whole; that waits for the server's end, 5 s at most. Raises ``invalid`` on a
+    /// session in clear or a server's, and as ``upgrade``.
     fn protect(&self, py: Python<'_>, sock: &Bound<'_, PyAny>) -> PyResult<Session> {
         let io = self.io(py)?;
         borrow(sock, |fd| io.core.protect_data(fd))
