@@ -132,7 +132,7 @@ impl Negotiation {
 
     /// The exception for a time-out that has passed.
     fn too_late(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.error(py, starttls::Negotiation::timed_out)
+        self.error(py, starttls::Negotiation::too_late)
     }
 
     /// Seconds that are left of the policy's time-out.
