@@ -384,7 +384,9 @@ starttls_session *starttls_upgrade(const char *protocol,
  * `encrypt`, or `verify` or `fingerprint`, which demand a certificate of the client.
  *
  * `command` holds all `n` bytes that the caller has read since the client's upgrade command began,
- * the command included; with 0 the library reads it. What came behind the command is never obeyed:
+ * the command included; with 0, or part of it, the library reads on, and what it has read is lost to a
+ * caller who wants to answer something else. In telnet the caller has said DO START_TLS, and the command
+ * is the client's WILL. What came behind the command is never obeyed:
  * it is `injected`, nothing is answered, and the descriptor is shut down (CVE-2011-0411). Where TLS
  * begins without a go-ahead (`smtps` and the like, and `mysql` behind its SSLRequest) those bytes are
  * the ClientHello.
@@ -416,8 +418,10 @@ bool starttls_refuse(const char *protocol,
 /**
  * Protects a second connection to the same server by the same policy: FTP's for data, once `PROT P`
  * was accepted. It resumes the TLS session of `session`, which many servers demand. `fd` stays the
- * caller's; the new session is freed by its own, and ended with `starttls_close` so that the server
- * knows the data to be whole. `invalid` on a session in clear. Errors: as for `starttls_upgrade`.
+ * caller's; the new session is freed by its own, and ended with `starttls_close`, which here waits up to
+ * 5 s for the server's end, so that the server has all data and knows them to be whole. A server that does
+ * not resume is checked anew and, where the level asks for nobody in particular, must at least have the
+ * key of the control connection (`fingerprint-mismatch`). `invalid` on a session in clear. Errors: as for `starttls_upgrade`.
  */
 starttls_session *starttls_protect_data(const starttls_session *session,
                                         int fd,
@@ -528,7 +532,7 @@ starttls_negotiation *starttls_negotiation_accept(const char *protocol,
 
 /**
  * What is to be done next: `STARTTLS_WANT_WRITE`, `STARTTLS_WANT_READ`, `STARTTLS_WANT_HANDSHAKE` or
- * `STARTTLS_PLAIN`; `STARTTLS_FAILED` for NULL and for one that was made a session.
+ * `STARTTLS_PLAIN`; `STARTTLS_FAILED` after an error, for NULL and for one that was made a session.
  */
 int starttls_negotiation_want(const starttls_negotiation *negotiation);
 
@@ -658,7 +662,8 @@ bool starttls_prepare_ctx(struct ssl_ctx_st *ctx,
  * SSL_connect; the caller plays the dialog itself, and must see to it that nothing came behind the go-ahead.
  *
  * The verdict is given inside the handshake: SSL_connect fails where the policy does not hold, also for
- * those who forget `starttls_check`. An `SSL` is refused if it has a session, or a cipher list that
+ * those who forget `starttls_check`, unless they change verification or ciphers of the `SSL` or use
+ * pre-shared keys: that, only `starttls_check` finds out. An `SSL` is refused if it has a session, or a cipher list that
  * lets a server show no certificate (`aNULL`); one that is given a session afterwards fails its handshake,
  * since resumption would skip the checks. SSL_set_verify with SSL_VERIFY_NONE afterwards leaves
  * the verdict to `starttls_check`. Do not SSL_dup it.

@@ -108,17 +108,18 @@ pub unsafe extern "C" fn starttls_negotiation_accept(
 }
 
 /// What is to be done next: `STARTTLS_WANT_WRITE`, `STARTTLS_WANT_READ`, `STARTTLS_WANT_HANDSHAKE` or
-/// `STARTTLS_PLAIN`; `STARTTLS_FAILED` for NULL and for one that was made a session.
+/// `STARTTLS_PLAIN`; `STARTTLS_FAILED` after an error, for NULL and for one that was made a session.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_negotiation_want(negotiation: *const starttls_negotiation) -> c_int {
-    guard!(
-        with(negotiation, |n| Ok(n.want())).map_or(STARTTLS_FAILED, |want| match want {
+    guard!(with(negotiation, |n| Ok((!n.has_failed()).then(|| n.want())))
+        .ok()
+        .flatten()
+        .map_or(STARTTLS_FAILED, |want| match want {
             Want::Write => STARTTLS_WANT_WRITE,
             Want::Read => STARTTLS_WANT_READ,
             Want::Handshake => STARTTLS_WANT_HANDSHAKE,
             Want::Plain(_) => STARTTLS_PLAIN,
-        })
-    )
+        }))
 }
 
 /// The `*n` bytes to send; NULL if there are none. They belong to the negotiation and are good until
@@ -154,6 +155,9 @@ pub unsafe extern "C" fn starttls_negotiation_sent(
     guard!(
         error,
         with(negotiation, |negotiation| {
+            if n > negotiation.output().len() {
+                return Err(invalid("more bytes were sent than there were to send"));
+            }
             negotiation.sent(n);
             Ok(true)
         })

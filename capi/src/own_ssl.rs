@@ -38,7 +38,8 @@ pub unsafe extern "C" fn starttls_prepare_ctx(
 /// SSL_connect; the caller plays the dialog itself, and must see to it that nothing came behind the go-ahead.
 ///
 /// The verdict is given inside the handshake: SSL_connect fails where the policy does not hold, also for
-/// those who forget `starttls_check`. An `SSL` is refused if it has a session, or a cipher list that
+/// those who forget `starttls_check`, unless they change verification or ciphers of the `SSL` or use
+/// pre-shared keys: that, only `starttls_check` finds out. An `SSL` is refused if it has a session, or a cipher list that
 /// lets a server show no certificate (`aNULL`); one that is given a session afterwards fails its handshake,
 /// since resumption would skip the checks. SSL_set_verify with SSL_VERIFY_NONE afterwards leaves
 /// the verdict to `starttls_check`. Do not SSL_dup it.

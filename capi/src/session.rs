@@ -107,7 +107,9 @@ pub unsafe extern "C" fn starttls_upgrade(
 /// `encrypt`, or `verify` or `fingerprint`, which demand a certificate of the client.
 ///
 /// `command` holds all `n` bytes that the caller has read since the client's upgrade command began,
-/// the command included; with 0 the library reads it. What came behind the command is never obeyed:
+/// the command included; with 0, or part of it, the library reads on, and what it has read is lost to a
+/// caller who wants to answer something else. In telnet the caller has said DO START_TLS, and the command
+/// is the client's WILL. What came behind the command is never obeyed:
 /// it is `injected`, nothing is answered, and the descriptor is shut down (CVE-2011-0411). Where TLS
 /// begins without a go-ahead (`smtps` and the like, and `mysql` behind its SSLRequest) those bytes are
 /// the ClientHello.
@@ -155,8 +157,10 @@ pub unsafe extern "C" fn starttls_refuse(
 
 /// Protects a second connection to the same server by the same policy: FTP's for data, once `PROT P`
 /// was accepted. It resumes the TLS session of `session`, which many servers demand. `fd` stays the
-/// caller's; the new session is freed by its own, and ended with `starttls_close` so that the server
-/// knows the data to be whole. `invalid` on a session in clear. Errors: as for `starttls_upgrade`.
+/// caller's; the new session is freed by its own, and ended with `starttls_close`, which here waits up to
+/// 5 s for the server's end, so that the server has all data and knows them to be whole. A server that does
+/// not resume is checked anew and, where the level asks for nobody in particular, must at least have the
+/// key of the control connection (`fingerprint-mismatch`). `invalid` on a session in clear. Errors: as for `starttls_upgrade`.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_protect_data(
     session: *const starttls_session,

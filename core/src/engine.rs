@@ -208,14 +208,14 @@ impl Engine {
         // Each message that is cut off moves what lies behind it: little at a time keeps that linear.
         let result = bytes.chunks(PIECE).try_for_each(|piece| self.take(piece));
         if result.is_err() {
-            self.state = State::Failed;
+            self.give_up();
         }
         result
     }
 
     /// The peer closed the connection.
     pub(crate) fn closed(&mut self) -> Error {
-        self.state = State::Failed;
+        self.give_up();
         let when = if self.inbox.is_empty() {
             "before"
         } else {
@@ -230,6 +230,12 @@ impl Engine {
     /// Nothing is heard or said any more.
     pub(crate) fn give_up(&mut self) {
         self.state = State::Failed;
+        self.output.clear();
+        self.sent = 0;
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state == State::Failed
     }
 
     /// What is being waited for, for a message such as "no answer to STARTTLS within 30 s".
@@ -380,6 +386,7 @@ impl Engine {
                 // Replies that were sent ahead of their commands would be taken for the answers
                 // to what the caller says next, in clear (CVE-2021-22947).
                 self.nothing_left()?;
+                self.nothing_never_asked_for()?;
                 if self.insist {
                     let word = match because {
                         Because::Refused => Word::Refused,
@@ -397,6 +404,26 @@ impl Engine {
             }
             Refusal::Failed { word, why, temporary } => Err(Error::new(word, why).temporary_if(temporary)),
         }
+    }
+
+    /// Outside lock-step what is left is the caller's; but not answers to what nobody has asked.
+    fn nothing_never_asked_for(&mut self) -> Result<()> {
+        let inbox = self.inbox.clone();
+        let mut rest = inbox.as_slice();
+        while let Ok(Some(end)) = self.dialog.framing().cut(rest, &mut Cursor::default()) {
+            let (message, behind) = rest.split_at(end.min(rest.len()));
+            if let Err(
+                refusal @ Refusal::Failed {
+                    word: Word::Malformed,
+                    ..
+                },
+            ) = self.dialog.unasked(message)
+            {
+                return self.refuse(refusal);
+            }
+            rest = behind;
+        }
+        Ok(())
     }
 
     fn nothing_left(&self) -> Result<()> {

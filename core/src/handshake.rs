@@ -28,6 +28,8 @@ pub(crate) struct Handshake {
     /// The policy is met; what is left is to send the last flight and to hear the last answer.
     met: bool,
     answer: Answer,
+    /// The key of the peer beside whose connection this one is made (SHA-256 of its SPKI).
+    beside: Option<String>,
     failed: bool,
 }
 
@@ -36,6 +38,8 @@ struct Answer {
     framing: Option<Framing>,
     cursor: Cursor,
     inbox: Vec<u8>,
+    /// How much has come of it, and of what comes before it.
+    length: usize,
 }
 
 /// How far a step has come.
@@ -51,6 +55,7 @@ impl Handshake {
     /// in clear on it.
     pub(crate) fn begin(mut attempt: Attempt, mut transport: Transport) -> Result<Self> {
         let fd = transport.fd();
+        let beside = attempt.beside.as_ref().map(|r| r.spki_sha256().to_owned());
         let prepared = match prepare(&mut attempt) {
             Ok(prepared) => prepared,
             Err(e) => return Err(give_up(&attempt, fd, e)),
@@ -82,7 +87,9 @@ impl Handshake {
                 framing: inside,
                 cursor: Cursor::default(),
                 inbox: Vec::new(),
+                length: 0,
             },
+            beside,
             failed: false,
         })
     }
@@ -186,6 +193,19 @@ impl Handshake {
         if let Err(shortfall) = judge_rules(&self.attempt.policy.rules, outcome) {
             return Err(Error::new(shortfall.word, shortfall.message));
         }
+        if let Some(key) = &self.beside {
+            // Where the level asks for nobody in particular, it is at least the same peer.
+            let same = outcome
+                .certificate
+                .as_ref()
+                .is_some_and(|c| c.spki_sha256 == *key);
+            if !same && outcome.identity.proven_by.is_none() {
+                return Err(Error::new(
+                    Word::FingerprintMismatch,
+                    "the peer of the data connection has another key than that of the control connection",
+                ));
+            }
+        }
         if let (Some(found), Role::Client) = (&found, outcome.role) {
             tls::keep_session(ssl, found);
         }
@@ -256,8 +276,9 @@ impl Handshake {
         };
         let awaits = "the answer inside TLS";
         let mut buffer = [0; 2048];
+        // Once a step: a peer that never stops must not keep us from deadline and hook.
+        self.stream.get_mut().refill();
         loop {
-            self.stream.get_mut().refill();
             let n = match self.stream.ssl_read(&mut buffer) {
                 Ok(n) => n,
                 Err(e) if e.code() == ErrorCode::WANT_READ => return Ok(false),
@@ -268,11 +289,10 @@ impl Handshake {
                     ))
                 }
             };
-            self.answer
-                .inbox
-                .extend_from_slice(buffer.get(..n).unwrap_or_default());
+            self.answer.length = self.answer.length.saturating_add(n);
             let inbox = &mut self.answer.inbox;
-            if inbox.len() > MAX_ANSWER {
+            inbox.extend_from_slice(buffer.get(..n).unwrap_or_default());
+            if self.answer.length > MAX_ANSWER {
                 return Err(Error::new(Word::TooLong, format!("{awaits} is over 256 KiB")));
             }
             while let Some(end) = framing

@@ -156,6 +156,11 @@ impl Negotiation {
         self.engine.want()
     }
 
+    /// Whether it has ended in an error.
+    pub fn has_failed(&self) -> bool {
+        self.engine.has_failed()
+    }
+
     /// What is to be sent.
     pub fn output(&self) -> &[u8] {
         self.engine.output()

@@ -145,10 +145,13 @@ impl<'fd> Session<'fd> {
     /// handshake, with the policy's server certificate.
     ///
     /// `command` is all that the caller has read since the client's upgrade command began, the
-    /// command included; if it is empty (or not whole) the library reads it. What a client, or somebody between,
-    /// has sent behind the command is never obeyed: it is `injected`, nothing is answered, and the
-    /// connection is shut down (CVE-2011-0411). Where TLS begins without a go-ahead (protocols with TLS
-    /// from the first byte; MySQL, behind its SSLRequest) those bytes are the ClientHello.
+    /// command included; if it is empty or not whole the library reads on, and what it has read is lost to a
+    /// caller who wants to answer something else than the upgrade. In telnet the caller has said DO
+    /// START_TLS, and the command is the client's WILL.
+    ///
+    /// What a client, or somebody between, has sent behind the command is never obeyed: it is `injected`,
+    /// nothing is answered, and the connection is shut down (CVE-2011-0411). Where TLS begins without a go-ahead
+    /// (protocols with TLS from the first byte; MySQL, behind its SSLRequest) those bytes are the ClientHello.
     ///
     /// # Errors
     /// `malformed` where the client says something else than the upgrade command, to which the caller may still
@@ -226,9 +229,10 @@ impl<'fd> Session<'fd> {
 
     /// Protects a second connection to the same peer by the same policy: FTP's for data (RFC 4217
     /// §9), once the server has said that it will accept it (`PROT P`, then the answer to PASV or EPSV).
-    /// It resumes this session's TLS session, which many servers demand; if they do not resume, all
-    /// checks are run again. End it with [`close`](Session::close), so that the peer knows the data to be
-    /// whole; that waits for its end, too, 5 s at most.
+    /// It resumes this session's TLS session, which many servers demand. If they do not resume, all
+    /// checks are run again and, where the level asks for nobody in particular, the peer must have the key of
+    /// the control connection (`fingerprint-mismatch`). End it with [`close`](Session::close), which here
+    /// waits for the peer's end, 5 s at most, so that the peer has all data and knows them to be whole.
     ///
     /// # Errors
     /// `invalid` on a session in clear or a server's; and as [`handshake`](Session::handshake).
@@ -385,6 +389,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
+        self.end_handshake();
         let channel = self.channel.get_mut();
         channel.unwrap_or_else(PoisonError::into_inner).abandon();
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use conformance::certs::identity;
 use conformance::check::{policy, verdict};
-use conformance::peer::{accept, acceptor, drain, pop3_go_ahead, Peer};
+use conformance::peer::{accept, acceptor, drain, pop3_go_ahead, read_line, Peer};
 use foreign_types::ForeignTypeRef;
 use starttls::{Session, Stage, Word};
 
@@ -57,6 +57,32 @@ fn records_without_data_hold_nobody_up() {
     assert!(start.elapsed() < 20 * SHORT, "{:?}", start.elapsed());
     drop(session);
     server.finish();
+}
+
+/// Inside TLS, too: answers that are not the last, without end.
+#[test]
+fn endless_answers_inside_tls_are_cut_off() {
+    for announced in [
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 100 C\r\nX: yyyyyyyy\r\n\r\n",
+    ] {
+        let server = Peer::start(move |listener| {
+            let mut stream = accept(listener).unwrap();
+            while read_line(&mut stream).unwrap() != b"\r\n" {}
+            stream
+                .write_all(b"HTTP/1.1 101 Switching\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n\r\n")
+                .unwrap();
+            let tls = acceptor(identity("good")).build();
+            let mut tls = tls.accept(stream).unwrap();
+            while tls.write_all(announced.as_bytes()).is_ok() {}
+        });
+        let start = Instant::now();
+        let result = Session::connect("http", HOST, server.port, &policy("verify"));
+        assert_eq!(verdict(&result), "error too-long permanent");
+        assert!(start.elapsed() < 20 * SHORT, "{:?}", start.elapsed());
+        drop(result);
+        server.finish();
+    }
 }
 
 /// A command that the kernel does not take at once goes out when it does, and not by spinning.

@@ -42,7 +42,10 @@ fn the_table_of_protocols_is_made_of_the_code() {
     let table = protocols();
     if std::env::var_os("STARTTLS_BLESS").is_some() {
         let text = format!("{before}## Protocols\n\n{table}\n{after}");
-        std::fs::write(FILE, text).unwrap();
+        // In one go: other tests read it meanwhile.
+        let new = format!("{FILE}.new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, FILE).unwrap();
     } else {
         assert_eq!(format!("{old}\n"), table, "run `make header`");
     }

@@ -115,6 +115,13 @@ fn note_capabilities(message: &[u8], findings: &mut Findings) {
     }
 }
 
+/// RFC 5530 §3: the server itself says that trying later may help.
+fn unavailable(message: &[u8]) -> bool {
+    words(message)
+        .nth(2)
+        .is_some_and(|code| code.eq_ignore_ascii_case(b"[UNAVAILABLE]"))
+}
+
 impl Dialog for Imap {
     fn framing(&self) -> Framing {
         Framing::Literals
@@ -147,7 +154,7 @@ impl Dialog for Imap {
             }
             (State::StartTls, Said::Tagged(_, word)) => match &word[..] {
                 b"OK" => Ok(Step::go()),
-                b"NO" | b"BAD" => Err(Refusal::no(findings.offered, message, false)),
+                b"NO" | b"BAD" => Err(Refusal::no(findings.offered, message, unavailable(message))),
                 _ => Err(Refusal::malformed("what is no answer to STARTTLS", message)),
             },
             (_, Said::Tagged(_, word)) => match &word[..] {

@@ -1,6 +1,7 @@
 //! The same without ever waiting, for event loops: each call does what can be done now and says what
 //! to wait for.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::dialog::Stage;
 use crate::error::{Error, Result};
 use crate::handshake::Progress;
 use crate::negotiation::Negotiation;
-use crate::sys::process;
+use crate::sys::{process, shut_down};
 use crate::transport::Transport;
 
 /// How often one call goes on reading a peer that sends records which hold nothing for us. An
@@ -155,6 +156,7 @@ impl Session<'_> {
     /// If the close_notify cannot be sent; the session is closed all the same.
     pub fn try_close(&self) -> Result<Ready<()>> {
         self.same_process()?;
+        self.end_handshake();
         let mut channel = lock(&self.channel);
         if !self.closed.swap(true, Ordering::SeqCst) {
             channel.say_goodbye();
@@ -164,6 +166,14 @@ impl Session<'_> {
         }
         channel.discard_unread();
         Ok(Ready::Done(()))
+    }
+
+    /// A handshake that is given up leaves a connection on which nobody may go on in clear.
+    pub(super) fn end_handshake(&self) {
+        let begun = matches!(&*lock(&self.channel), Channel::Handshake(_));
+        if begun && process() == self.process {
+            shut_down(self.connection.as_fd().as_raw_fd());
+        }
     }
 
     /// Whether bytes wait for the kernel: then the descriptor should be watched for being writable,

@@ -140,6 +140,7 @@ impl Session<'_> {
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
+        self.end_handshake();
         let sent = self.say_goodbye();
         if self.for_data && sent.is_ok() {
             self.hear_out();

@@ -23,6 +23,7 @@ use crate::verdict::judge_rules;
 
 extern "C" {
     fn SSL_set_session_id_context(ssl: *mut sys::SSL, id: *const c_uchar, length: c_uint) -> c_int;
+    fn SSL_is_dtls(ssl: *const sys::SSL) -> c_int;
     fn SSL_in_before(ssl: *const sys::SSL) -> c_int;
     fn SSL_get_fd(ssl: *const sys::SSL) -> c_int;
     fn SSL_get_ciphers(ssl: *const sys::SSL) -> *mut sys::stack_st_SSL_CIPHER;
@@ -68,7 +69,9 @@ pub unsafe fn prepare_ctx(ctx: *mut SslCtx, version: u64) -> Result<()> {
 /// Makes an `SSL` do its handshake by the policy: SNI, ALPN, oldest version, trust store, the policy's
 /// client certificate if it has one, and the verdict inside the handshake. Before SSL_connect.
 ///
-/// The SSL cannot resume a session: it would skip the checks. One that is set later ends the handshake.
+/// The SSL cannot resume a session: it would skip the checks. One that is set later ends the handshake. What
+/// the caller changes on the SSL or its context afterwards (verification mode or callback, ciphers without a
+/// certificate, pre-shared keys) it takes out of the verdict inside the handshake; [`check`] finds that out.
 ///
 /// # Errors
 /// `invalid` if the context was not prepared, the SSL has a session or has begun, is a server's, or for what is
@@ -105,7 +108,10 @@ pub unsafe fn prepare(
         if SSL_in_before(ssl) != 1 {
             return Err(Error::invalid("the handshake of this SSL has begun already"));
         }
-        if sys::SSL_get_ssl_method(ssl) == sys::TLS_server_method() {
+        if SSL_is_dtls(ssl) == 1 {
+            return Err(Error::new(Word::Unsupported, "this SSL is for DTLS"));
+        }
+        if sys::SSL_is_server(ssl) == 1 || sys::SSL_get_ssl_method(ssl) == sys::TLS_server_method() {
             return Err(Error::invalid("this SSL is a server's"));
         }
         if !sys::SSL_get_session(ssl).is_null() {
@@ -125,6 +131,7 @@ pub unsafe fn prepare(
         ));
     }
     let shared = policy.shared.get(rules)?;
+    ssl.set_verify(SslVerifyMode::PEER);
     super::ask_for(ssl, rules, &host, service.protocol().alpn)?;
     let (oldest, security) = context::oldest(rules);
     ssl.set_min_proto_version(Some(oldest)).map_err(bug)?;
@@ -157,7 +164,6 @@ pub unsafe fn prepare(
     if let Some(identity) = &shared.identity {
         identity.show(ssl)?;
     }
-    ssl.set_verify(SslVerifyMode::PEER);
     ssl.set_ex_data(
         super::needed_index()?,
         Watch {

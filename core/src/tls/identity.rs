@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{Id, PKey, Private};
 use openssl::ssl::{SslContextBuilder, SslRef};
 use openssl::stack::Stack;
 use openssl::x509::X509;
@@ -48,6 +48,11 @@ impl Identity {
             chain.push(issuer).map_err(bug)?;
         }
         Ok(Self { leaf, chain, key })
+    }
+
+    /// RSA, EC and so on.
+    pub(super) fn kind_of_key(&self) -> Id {
+        self.key.id()
     }
 
     /// Shows it in every handshake. One of another kind of key does not replace it.

@@ -100,6 +100,11 @@ pub(crate) struct Resumable {
 }
 
 impl Resumable {
+    /// The peer's key, as [`Certificate::spki_sha256`](crate::Certificate::spki_sha256).
+    pub(crate) fn spki_sha256(&self) -> &str {
+        &self.before.certificate.spki_sha256
+    }
+
     /// The session of a connection whose policy is met; `None` before the handshake.
     pub(crate) fn of(ssl: &SslRef) -> Option<Self> {
         // A copy: OpenSSL marks a TLS 1.3 session that was resumed as used up, and the next connection
@@ -320,7 +325,10 @@ pub(crate) fn describe(ssl: &SslRef) -> Tls {
     let version = ssl.version_str().to_owned();
     let name = cipher.map_or("", |c| c.name());
     Tls {
-        forward_secrecy: version == "TLSv1.3" || name.starts_with("ECDHE-") || name.starts_with("DHE-"),
+        // A session of TLS 1.2 that is resumed has no new key exchange: whoever gets the server's ticket
+        // key can read it.
+        forward_secrecy: version == "TLSv1.3"
+            || !ssl.session_reused() && (name.starts_with("ECDHE-") || name.starts_with("DHE-")),
         cipher: name.to_owned(),
         group: ffi::group(ssl),
         resumed: ssl.session_reused(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use openssl::sha::sha256;
 use openssl::ssl::{
     NameType, SslContext, SslContextBuilder, SslMethod, SslOptions, SslRef, SslSessionCacheMode,
-    SslVerifyMode,
+    SslVerifyMode, SslVersion,
 };
 use openssl::x509::X509Ref;
 
@@ -66,6 +66,7 @@ impl ServerContext {
                 ffi::server::set_ticket_keys(&mut builder, keys);
             }
             tickets = ffi::server::ticket_keys(&mut builder);
+            ffi::server::bind_tickets_to_names(&mut builder);
         }
         for identity in identities.of(&identities.default) {
             identity.show_always(&mut builder)?;
@@ -140,6 +141,11 @@ pub(crate) fn choose_alpn<'a>(ssl: &SslRef, offered: &'a [u8]) -> Alpn<'a> {
 
 /// Shows this client the certificate of the name that it asks for.
 pub(crate) fn show_identity(ssl: &mut SslRef) {
+    if ssl.version2() != Some(SslVersion::TLS1_3) {
+        // A ticket of TLS 1.2 crosses in clear and holds the session's secret: the one key for all of them,
+        // stolen later, would open all that was recorded. In TLS 1.3 each resumption exchanges keys anew.
+        ffi::server::give_no_ticket(ssl);
+    }
     let watch = watch_index().and_then(|index| ssl.ex_data(index));
     if let Some(identities) = watch.and_then(|watch| watch.identities.clone()) {
         identities.show(ssl);
@@ -172,15 +178,32 @@ impl Identities {
     fn add(&mut self, identity: Identity, name: Option<String>) {
         let index = self.all.len();
         let names = name.map_or_else(|| names_of(&identity.leaf), |name| vec![name]);
-        // Another kind of key for the same names as the first.
-        let first = self.default.first().and_then(|i| self.all.get(*i));
-        if first.is_none_or(|first| names_of(&first.leaf) == names_of(&identity.leaf)) {
+        if self.is_default(&identity) {
             self.default.push(index);
         }
+        let kind = identity.kind_of_key();
         for name in names {
-            self.by_name.entry(name).or_default().push(index);
+            let all = &self.all;
+            let of_name = self.by_name.entry(name).or_default();
+            // Of two of a kind, such as the new one beside the old, the first is shown.
+            let taken = |i: &usize| all.get(*i).is_some_and(|other| other.kind_of_key() == kind);
+            if !of_name.iter().any(taken) {
+                of_name.push(index);
+            }
         }
         self.all.push(identity);
+    }
+
+    /// The first, and others for the same names with other kinds of keys.
+    fn is_default(&self, identity: &Identity) -> bool {
+        let mut default = self.of(&self.default).peekable();
+        let Some(first) = default.peek() else {
+            return true;
+        };
+        let names = names_of(&identity.leaf);
+        !names.is_empty()
+            && names_of(&first.leaf) == names
+            && default.all(|d| d.kind_of_key() != identity.kind_of_key())
     }
 
     fn read_directory(&mut self, directory: &Path) -> Result<()> {
@@ -234,8 +257,8 @@ impl Identities {
     }
 }
 
-/// `HOST.pem` is for HOST, `_.DOMAIN.pem` for any one label below DOMAIN; other files are no business
-/// of ours.
+/// `HOST.pem` is for HOST, `_.DOMAIN.pem` for any one label below DOMAIN; other files, such as `ca.pem`, are
+/// no business of ours.
 fn host_of(file: &Path) -> Option<String> {
     let stem = file.file_stem()?.to_str()?;
     let (wildcard, host) = match stem.strip_prefix("_.") {
@@ -243,7 +266,9 @@ fn host_of(file: &Path) -> Option<String> {
         None => ("", stem),
     };
     match ServerName::parse(host) {
-        Ok(ServerName::Dns(name)) => Some(format!("{wildcard}{name}")),
+        Ok(ServerName::Dns(name)) if name.contains('.') || name == "localhost" => {
+            Some(format!("{wildcard}{name}"))
+        }
         _ => None,
     }
 }

@@ -6,12 +6,39 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
-use openssl::ssl::{SslContextBuilder, SslRef};
+use openssl::ssl::{NameType, SslContextBuilder, SslRef};
 use openssl_sys as sys;
 
 use crate::tls::server::{choose_alpn, show_identity, Alpn};
 
+type GenerateTicket = extern "C" fn(*mut sys::SSL, *mut c_void) -> c_int;
+type DecryptTicket =
+    extern "C" fn(*mut sys::SSL, *mut sys::SSL_SESSION, *const c_uchar, usize, c_int, *mut c_void) -> c_int;
+
 extern "C" {
+    fn SSL_CTX_set_session_ticket_cb(
+        ctx: *mut sys::SSL_CTX,
+        generate: GenerateTicket,
+        decrypt: DecryptTicket,
+        arg: *mut c_void,
+    ) -> c_int;
+    fn SSL_client_hello_get0_ext(
+        ssl: *mut sys::SSL,
+        kind: c_uint,
+        data: *mut *const c_uchar,
+        length: *mut usize,
+    ) -> c_int;
+    fn SSL_SESSION_set1_ticket_appdata(
+        session: *mut sys::SSL_SESSION,
+        data: *const c_void,
+        length: usize,
+    ) -> c_int;
+    fn SSL_SESSION_get0_ticket_appdata(
+        session: *mut sys::SSL_SESSION,
+        data: *mut *mut c_void,
+        length: *mut usize,
+    ) -> c_int;
+    fn SSL_set_options(ssl: *mut sys::SSL, options: u64) -> u64;
     fn SSL_CTX_set_timeout(ctx: *mut sys::SSL_CTX, seconds: c_long) -> c_long;
     fn SSL_CTX_set_num_tickets(ctx: *mut sys::SSL_CTX, n: usize) -> c_int;
 }
@@ -65,6 +92,89 @@ pub(crate) fn choose_for_clients(builder: &mut SslContextBuilder) {
         sys::SSL_CTX_set_tlsext_servername_callback__fixed_rust(builder.as_ptr(), Some(server_name));
         sys::SSL_CTX_set_alpn_select_cb__fixed_rust(builder.as_ptr(), Some(alpn), ptr::null_mut());
     }
+}
+
+/// The name in the ClientHello that is being looked at, before OpenSSL has read it: its tickets come first.
+/// Stands for SSL_client_hello_get0_ext.
+///
+/// # Safety
+/// The SSL is live; the name lives as long as the ClientHello.
+unsafe fn name_in_hello<'a>(ssl: *mut sys::SSL) -> &'a [u8] {
+    const SERVER_NAME: c_uint = 0;
+    let mut data = ptr::null();
+    let mut length = 0;
+    // SAFETY: the caller's; on success `data` and `length` are those of a part of the ClientHello.
+    let extension = unsafe {
+        match SSL_client_hello_get0_ext(ssl, SERVER_NAME, &raw mut data, &raw mut length) {
+            1 if length > 0 => std::slice::from_raw_parts(data, length),
+            _ => return &[],
+        }
+    };
+    // RFC 6066 §3: a list, of which the first entry is a host name; each with its length.
+    match extension {
+        [_, _, 0, high, low, name @ ..] => {
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            name.get(..length).unwrap_or_default()
+        }
+        _ => &[],
+    }
+}
+
+/// Binds each ticket to the name that its client has asked for (RFC 6066 §3): one for another name is no
+/// ticket. Stands for SSL_CTX_set_session_ticket_cb.
+pub(crate) fn bind_tickets_to_names(builder: &mut SslContextBuilder) {
+    const IGNORE_AND_RENEW: c_int = 2;
+    const USE: c_int = 3;
+    const USE_AND_RENEW: c_int = 4;
+    const DECRYPTED: c_int = 5;
+    const DECRYPTED_TO_RENEW: c_int = 6;
+    extern "C" fn generate(ssl: *mut sys::SSL, _: *mut c_void) -> c_int {
+        // SAFETY: OpenSSL passes the SSL of this handshake; its session is live, and copies the name.
+        unsafe {
+            let name = SslRef::from_ptr(ssl)
+                .servername_raw(NameType::HOST_NAME)
+                .unwrap_or_default();
+            SSL_SESSION_set1_ticket_appdata(sys::SSL_get_session(ssl), name.as_ptr().cast(), name.len())
+        }
+    }
+    extern "C" fn decrypt(
+        ssl: *mut sys::SSL,
+        session: *mut sys::SSL_SESSION,
+        _: *const c_uchar,
+        _: usize,
+        status: c_int,
+        _: *mut c_void,
+    ) -> c_int {
+        if session.is_null() {
+            return IGNORE_AND_RENEW;
+        }
+        // SAFETY: OpenSSL passes the SSL of this handshake and the session of the ticket, whose data lives as
+        // long as it does.
+        let same = unsafe {
+            let asked = name_in_hello(ssl);
+            let mut data = ptr::null_mut();
+            let mut length = 0;
+            SSL_SESSION_get0_ticket_appdata(session, &raw mut data, &raw mut length);
+            let had = match length {
+                0 => &[][..],
+                _ => std::slice::from_raw_parts(data.cast::<u8>(), length),
+            };
+            asked.eq_ignore_ascii_case(had)
+        };
+        match status {
+            DECRYPTED if same => USE,
+            DECRYPTED_TO_RENEW if same => USE_AND_RENEW,
+            _ => IGNORE_AND_RENEW,
+        }
+    }
+    // SAFETY: the builder's context is valid, and the callbacks need no argument.
+    unsafe { SSL_CTX_set_session_ticket_cb(builder.as_ptr(), generate, decrypt, ptr::null_mut()) };
+}
+
+/// No ticket in this handshake. Stands for SSL_set_options with SSL_OP_NO_TICKET.
+pub(crate) fn give_no_ticket(ssl: &mut SslRef) {
+    // SAFETY: the SSL is live.
+    unsafe { SSL_set_options(ssl.as_ptr(), sys::SSL_OP_NO_TICKET) };
 }
 
 /// The keys by which tickets are sealed. Stands for SSL_CTX_get_tlsext_ticket_keys.
