@@ -100,9 +100,11 @@ static int client_over_tls(int fd, SSL *ssl, const struct client *c) {
         SSL_set_alpn_protos(ssl, (const unsigned char *)c->alpn, (unsigned int)strlen(c->alpn));
     if (c->resume != NULL) {
         FILE *file = fopen(c->resume, "r");
-        SSL_SESSION *session = PEM_read_SSL_SESSION(file, NULL, NULL, NULL);
-        fclose(file);
-        if (SSL_set_session(ssl, session) != 1)
+        SSL_SESSION *session = file ? PEM_read_SSL_SESSION(file, NULL, NULL, NULL) : NULL;
+        if (file != NULL)
+            fclose(file);
+        /* Without one nothing is resumed, which is looked at below. */
+        if (session != NULL && SSL_set_session(ssl, session) != 1)
             abort();
         SSL_SESSION_free(session);
     }

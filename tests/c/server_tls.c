@@ -134,6 +134,8 @@ static void tickets(int version) {
     CHECK(starttls_policy_ready(policy, &error));
     first.version = again.version = live.version = version;
     first.save = again.resume = ticket;
+    /* A ticket of TLS 1.2 would be the end of forward secrecy: none is given out. */
+    again.full = version != TLS1_3_VERSION;
 
     /* One child gives the ticket out, others take it. */
     CHECK(serve_in_a_child(&first, policy) == FINE);
