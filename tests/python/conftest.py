@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 import starttls
 from peers import NAME, Peer, Serve
 from starttls import _core
+
+# Whoever started us in the background may have it ignored, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
+use socket2::{Domain, Protocol};
 use starttls::Word;
 
 use super::{lock, Session};
@@ -163,19 +164,35 @@ impl Session {
     /// ``socket.AF_INET`` and the like.
     #[getter]
     fn family<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.with_socket(py, |sock| sock.getattr("family"))
+        match self.callers_socket(py) {
+            Some(sock) => sock.getattr("family"),
+            None => py
+                .import("socket")?
+                .getattr("AddressFamily")?
+                .call1((self.family,)),
+        }
     }
 
     /// ``socket.SOCK_STREAM``.
     #[getter]
     fn r#type<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.with_socket(py, |sock| sock.getattr("type"))
+        match self.callers_socket(py) {
+            Some(sock) => sock.getattr("type"),
+            None => py.import("socket")?.getattr("SOCK_STREAM"),
+        }
     }
 
     /// The number of the protocol within the family.
     #[getter]
     fn proto<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.with_socket(py, |sock| sock.getattr("proto"))
+        match self.callers_socket(py) {
+            Some(sock) => sock.getattr("proto"),
+            None => {
+                let inet = [Domain::IPV4, Domain::IPV6].contains(&Domain::from(self.family));
+                let proto = if inet { i32::from(Protocol::TCP) } else { 0 };
+                Ok(proto.into_pyobject(py)?.into_any())
+            }
+        }
     }
 
     /// The descriptor to wait on, -1 once closed. See ``pending`` before waiting for it. The session
@@ -343,8 +360,12 @@ impl Session {
         this
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        if exception.get_item(0).is_ok_and(|kind| !kind.is_none()) {
+            self.break_off();
+            return Ok(());
+        }
         self.close(py)
     }
 
