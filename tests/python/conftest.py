@@ -33,6 +33,15 @@ def server_context(certs: Path) -> ssl.SSLContext:
 
 
 @pytest.fixture(scope="session")
+def exact_context(certs: Path) -> ssl.SSLContext:
+    """One by which a server can tell an end without close_notify, which ssl's do not by themselves."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certs / "good.pem")
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    return context
+
+
+@pytest.fixture(scope="session")
 def strict(certs: Path) -> starttls.Policy:
     return starttls.Policy("strict", ca_file=certs / "ca.crt", address="127.0.0.1", timeout=10)
 

@@ -11,10 +11,10 @@ from peers import NAME, how_it_ends, smtp
 from starttls import errors
 
 
-def test_a_writer_that_is_given_up_has_not_said_that_all_is_there(peer, server_context, strict):
+def test_a_writer_that_is_given_up_has_not_said_that_all_is_there(peer, exact_context, strict):
     ended = []
 
-    port = peer(how_it_ends(server_context, ended)).port
+    port = peer(how_it_ends(exact_context, ended)).port
 
     async def main():
         _, writer = await starttls.open_connection("smtp", NAME, port, policy=strict)

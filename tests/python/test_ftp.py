@@ -171,18 +171,18 @@ def test_against_a_server_without_tls(certs, files, strict):
 
 
 @pytest.mark.parametrize("error", [None, OSError, KeyboardInterrupt])
-def test_an_upload_that_fails_halfway_is_not_passed_off_as_whole(error, peer, server_context, strict):
+def test_an_upload_that_fails_halfway_is_not_passed_off_as_whole(error, peer, exact_context, strict):
     ended = []
 
     def serve(sock):
         play(sock, [b"220 hello\r\n", None, b"234 go\r\n"])
-        with server_context.wrap_socket(sock, server_side=True) as tls, socket.create_server(("127.0.0.1", 0)) as data:
+        with exact_context.wrap_socket(sock, server_side=True) as tls, socket.create_server(("127.0.0.1", 0)) as data:
             port = data.getsockname()[1]
             for answer in ("200", "200", "200", f"227 (127,0,0,1,{port // 256},{port % 256})", "150 here"):
                 line(tls)
                 tls.sendall(f"{answer}\r\n".encode())
             one, _ = data.accept()
-            note_end(server_context, one, ended)
+            note_end(exact_context, one, ended)
             tls.sendall(b"226 got it\r\n")
             tls.recv(100)
 

@@ -202,9 +202,9 @@ def test_alternative_names_are_as_ssl_has_them(peer, tmp_path, strict):
 @pytest.mark.parametrize("files", [0, 1])
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
 @pytest.mark.parametrize("borrowed", [False, True])
-def test_an_exception_ends_it_without_close_notify(borrowed, error, files, peer, server_context, strict):
+def test_an_exception_ends_it_without_close_notify(borrowed, error, files, peer, exact_context, strict):
     ended = []
-    one = peer(how_it_ends(server_context, ended))
+    one = peer(how_it_ends(exact_context, ended))
     sock = socket.create_connection(("127.0.0.1", one.port), 10) if borrowed else None
     if sock is None:
         session = starttls.connect("smtp", NAME, one.port, policy=strict)
