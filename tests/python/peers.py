@@ -121,7 +121,7 @@ def note_end(context: ssl.SSLContext, sock: socket.socket, ended: list[str]) -> 
             while tls.recv(100):
                 pass
             ended.append("clean")
-        except (ssl.SSLEOFError, ConnectionResetError):
+        except (ssl.SSLError, ConnectionResetError):
             ended.append("ragged")
 
 

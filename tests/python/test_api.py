@@ -8,6 +8,7 @@ import pickle
 import socket
 import ssl
 from dataclasses import FrozenInstanceError
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -370,6 +371,14 @@ def test_context_goes_by_the_sockets_time_out(peer):
     sock = socket.create_connection(("127.0.0.1", peer(lambda s: s.recv(1000) and s.recv(1)).port), 0.2)
     with pytest.raises(TimeoutError):
         starttls.Context().wrap_socket(sock, server_hostname=NAME)
+
+
+def test_the_licences_are_installed_and_no_path_of_the_builder():
+    names = [str(file) for file in metadata.files("starttls")]
+    for licence in ("APACHE", "MIT"):
+        [name] = [name for name in names if name.endswith(f"licenses/LICENSE-{licence}")]
+        assert metadata.distribution("starttls").locate_file(name).read_bytes()
+    assert not [name for name in names if "sbom" in name]
 
 
 def test_the_package_names_what_it_has():
