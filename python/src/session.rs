@@ -3,6 +3,7 @@
 //! A plain class, not a subclass of `socket.socket`: an inherited method that this module does not
 //! know (`sendfile`) would write in clear beside the TLS.
 
+mod address;
 mod event_loop;
 mod methods;
 mod turn;

@@ -9,7 +9,6 @@ use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
-use socket2::{Domain, Protocol};
 use starttls::Word;
 
 use super::{lock, Session};
@@ -161,40 +160,6 @@ impl Session {
         self.with_socket(py, |sock| sock.call_method1("getsockopt", args.clone()))
     }
 
-    /// ``socket.AF_INET`` and the like.
-    #[getter]
-    fn family<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.callers_socket(py) {
-            Some(sock) => sock.getattr("family"),
-            None => py
-                .import("socket")?
-                .getattr("AddressFamily")?
-                .call1((self.family,)),
-        }
-    }
-
-    /// ``socket.SOCK_STREAM``.
-    #[getter]
-    fn r#type<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.callers_socket(py) {
-            Some(sock) => sock.getattr("type"),
-            None => py.import("socket")?.getattr("SOCK_STREAM"),
-        }
-    }
-
-    /// The number of the protocol within the family.
-    #[getter]
-    fn proto<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match self.callers_socket(py) {
-            Some(sock) => sock.getattr("proto"),
-            None => {
-                let inet = [Domain::IPV4, Domain::IPV6].contains(&Domain::from(self.family));
-                let proto = if inet { i32::from(Protocol::TCP) } else { 0 };
-                Ok(proto.into_pyobject(py)?.into_any())
-            }
-        }
-    }
-
     /// The descriptor to wait on, -1 once closed. See ``pending`` before waiting for it. The session
     /// owns it; on a session made by ``upgrade`` it is a duplicate of the socket's.
     fn fileno(&self) -> i32 {
@@ -206,16 +171,6 @@ impl Session {
     /// Bytes that ``recv`` gives without waiting for the peer.
     fn pending(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(lock(&self.ahead).len() + self.io(py)?.core.pending())
-    }
-
-    /// The peer's address, as ``socket.getpeername`` gives it.
-    fn getpeername<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.io(py)?.peer_name(py)
-    }
-
-    /// Our own address, as ``socket.getsockname`` gives it.
-    fn getsockname<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.io(py)?.own_name(py)
     }
 
     /// Shuts one or both directions down (``socket.SHUT_RD``, ``SHUT_WR``, ``SHUT_RDWR``); where
