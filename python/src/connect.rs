@@ -4,6 +4,7 @@
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use starttls::Stage;
@@ -18,7 +19,7 @@ use crate::session::Session;
 ///
 /// port 0 is the protocol's own. policy: a ``Policy`` or a level word. timeout: seconds for
 /// resolving, dialling, dialog and handshake together, instead of the policy's; reading and writing
-/// afterwards wait for ever unless ``settimeout`` is called. The look-up of a name counts, but
+/// afterwards wait for ever unless ``settimeout`` is called; None: the policy's. The look-up of a name counts, but
 /// cannot be cut short; who needs a bound gives an address.
 ///
 /// Returns a ``Session`` that owns its connection. Raises ``starttls.Error``. The GIL is released
@@ -216,6 +217,9 @@ fn resolve_policy(
 /// Another TLS layer's socket would be spoken to beneath its TLS.
 fn refuse_tls(sock: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = sock.py();
+    if !sock.hasattr("fileno")? {
+        return Err(PyTypeError::new_err("sock: a socket is wanted"));
+    }
     if sock.is_instance_of::<Session>() || sock.is_instance(&py.import("ssl")?.getattr("SSLSocket")?)? {
         return Err(invalid(py, "the socket already speaks TLS"));
     }

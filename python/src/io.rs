@@ -50,6 +50,12 @@ impl Io {
         address_of(py, &address)
     }
 
+    /// The address family, as a number.
+    pub(crate) fn family(&self) -> i32 {
+        let address = SockRef::from(&self.core).local_addr();
+        address.map_or(0, |a| i32::from(a.family()))
+    }
+
     /// `shutdown(2)`.
     pub(crate) fn shut_down(&self, how: Shutdown) -> PyResult<()> {
         SockRef::from(&self.core).shutdown(how).map_err(os_error)

@@ -26,7 +26,7 @@ pub(crate) use self::settings::seconds_of;
 /// fingerprints: SHA-256 (hex) of the certificate or its public key; for level ``fingerprint``.
 /// client_cert: PEM file with certificate and key, or the pair of files.
 /// min_tls: ``1.0`` to ``1.3``; 1.2 if not set, but at ``may`` whatever the build has.
-/// timeout: seconds for resolving, dialling, dialog and handshake together.
+/// timeout: seconds for resolving, dialling, dialog and handshake together; None: 30.
 /// client_name: for EHLO and LHLO; the local address if not set, nothing is looked up.
 /// names: accepted in the certificate beside the host's. sni: sent instead of the host's.
 /// address: dial this address; the host is then only what is checked.

@@ -3,12 +3,15 @@
 //! A plain class, not a subclass of `socket.socket`: an inherited method that this module does not
 //! know (`sendfile`) would write in clear beside the TLS.
 
+mod address;
 mod event_loop;
 mod methods;
 mod turn;
 
 pub(crate) use self::methods::outcome_of;
 
+use std::net::Shutdown;
+use std::process;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,7 +32,9 @@ const EAGAIN: i32 = 11;
 /// Made by ``starttls.connect``, ``starttls.upgrade``, ``starttls.accept`` and ``Context.wrap_socket``.
 /// Behaves as a socket. One thread may read while others write, each in its turn. After ``fork`` the child may only close it,
 /// and that sends nothing. An end of the peer's without close_notify raises ``closed``: what came
-/// before may be cut short. Time-outs (``settimeout``) count from the last byte moved.
+/// before may be cut short. So may what a ``with`` block that an exception leaves has sent: then no
+/// close_notify is sent, and a socket given to ``upgrade`` is shut down. Time-outs (``settimeout``) count
+/// from the last byte moved.
 #[pyclass(frozen, weakref, module = "starttls", name = "Session")]
 pub(crate) struct Session {
     /// None once it is closed.
@@ -47,6 +52,10 @@ pub(crate) struct Session {
     /// Files made by `makefile` that are still open, and whether `close` waits for them.
     files: AtomicUsize,
     closing: AtomicBool,
+    /// Of the connection, as a number.
+    family: i32,
+    /// A child made by `fork` has another.
+    process: u32,
     outcome: PyOnceLock<Py<PyAny>>,
     /// What `outcome` is made of once the session is closed.
     last_outcome: Mutex<Option<starttls::Outcome>>,
@@ -57,6 +66,7 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(io: Io, sock: Option<Py<PyAny>>, timeout: Option<Duration>, ragged_eofs: bool) -> Self {
         io.core.set_timeout(timeout);
+        let family = io.family();
         Self {
             io: Mutex::new(Some(Arc::new(io))),
             sock: Mutex::new(sock),
@@ -67,6 +77,8 @@ impl Session {
             ragged_eofs: AtomicBool::new(ragged_eofs),
             files: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
+            family,
+            process: process::id(),
             outcome: PyOnceLock::new(),
             last_outcome: Mutex::default(),
             failure: Mutex::default(),
@@ -171,6 +183,16 @@ impl Session {
         let io = lock(&self.io).take()?;
         *lock(&self.last_outcome) = Some(io.core.outcome().clone());
         Some(io)
+    }
+
+    /// The end of a session whose work was not done: the peer must not take for whole what it has got,
+    /// and nobody may go on in clear on a socket that is the caller's.
+    fn break_off(&self) {
+        let io = self.take();
+        if let Some(io) = io.filter(|_| process::id() == self.process) {
+            // A connection that is gone already cannot be shut down. This wakes a thread that waits.
+            let _ = io.shut_down(Shutdown::Both);
+        }
     }
 
     fn close_now(&self, py: Python<'_>) -> PyResult<()> {

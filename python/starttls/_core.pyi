@@ -96,7 +96,7 @@ class Policy:
         fingerprints: SHA-256 (hex) of the certificate or its public key; for level `fingerprint`.
         client_cert: PEM file with certificate and key, or the pair of files.
         min_tls: `1.0` to `1.3`; 1.2 if not set, but at `may` whatever the build has.
-        timeout: seconds for resolving, dialling, dialog and handshake together.
+        timeout: seconds for resolving, dialling, dialog and handshake together; None: 30.
         client_name: for EHLO and LHLO; the local address if not set, nothing is looked up.
         names: accepted in the certificate beside the host's. sni: sent instead of the host's.
         address: dial this address; the host is then only what is checked.
@@ -163,7 +163,9 @@ class Session:
     Made by `starttls.connect`, `starttls.upgrade`, `starttls.accept` and `Context.wrap_socket`.
     Behaves as a socket. One thread may read while others write, each in its turn. After `fork` the
     child may only close it, and that sends nothing. An end of the peer's without close_notify raises
-    `closed`: what came before may be cut short. Time-outs (`settimeout`) count from the last byte moved.
+    `closed`: what came before may be cut short. So may what a `with` block that an exception leaves has
+    sent: then no close_notify is sent, and a socket given to `upgrade` is shut down. Time-outs
+    (`settimeout`) count from the last byte moved.
     """
 
     @property
@@ -496,7 +498,7 @@ def connect(
 
     port 0 is the protocol's own. policy: a `Policy` or a level word. timeout: seconds for resolving,
     dialling, dialog and handshake together, instead of the policy's; reading and writing afterwards
-    wait for ever unless `settimeout` is called. The look-up of a name counts, but cannot be cut
+    wait for ever unless `settimeout` is called; None: the policy's. The look-up of a name counts, but cannot be cut
     short; who needs a bound gives an address.
 
     Returns a `Session` that owns its connection. Raises `starttls.Error`. The GIL is released while

@@ -12,18 +12,28 @@ uvloop do; on another, `unsupported` is raised before anything is done.
 The writer's transport has `get_extra_info` with ``starttls_outcome``, ``socket``, ``peername``,
 ``sockname``, and as ssl's have them ``cipher`` and ``peercert``; ``ssl_object`` is None. `close`
 says close_notify, and so does `write_eof`, after which reading goes on. Where the peer ends without
-close_notify the reader gives all that came and then raises ``closed``: it may be cut short.
+close_notify the reader raises ``closed``, for what came may be cut short. `read(n)` gives all that came
+first; `readline`, `readuntil` and `readexactly` raise with the part that they had as ``partial`` of the
+exception's ``__cause__``; what a `read()` to the end had is lost. A writer that nobody holds any more is
+aborted, without close_notify: what it has sent may be cut short, too.
 """
 
 import asyncio
+import operator
 import os
 import socket
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from starttls import _core, errors
 from starttls._core import Negotiation, Policy, Session
 from starttls._dial import dial, ready
 from starttls._transport import SessionTransport
 from starttls.outcome import Outcome
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 __all__ = ["accept_streams", "open_connection", "outcome_of", "start"]
 
@@ -46,6 +56,10 @@ async def open_connection(
     `asyncio.open_connection`. Names are looked up by the loop, addresses dialled as RFC 8305 has it.
     """
     loop = _loop()
+    fresh = _Reader(limit=limit, loop=loop)
+    port = operator.index(port)
+    if not 0 <= port <= 65535:
+        raise OverflowError(f"port: 0 to 65535, not {port}")
     shared = _core.policy_of(policy)
     if timeout is not None:
         shared = shared.derive(timeout=timeout)
@@ -61,7 +75,7 @@ async def open_connection(
             raise
         # The one case in which a connection is dialled again, in clear: see starttls.connect.
         session = await _reach(loop, again, shared, port)
-    return _streams(loop, session, limit)
+    return _streams(loop, session, fresh)
 
 
 async def start(
@@ -77,13 +91,17 @@ async def start(
     """Makes a plain connection of yours what the policy demands: new streams for the same connection.
 
     What you have written goes out first; what is left in the reader counts as ``pending`` of
-    `starttls.upgrade`, whose host and stages these are. Whatever comes of it, the old reader and
-    writer are used up, and after a failure the connection is closed. Raises `starttls.Error`;
-    ``invalid`` if the connection is closed or speaks TLS already.
+    `starttls.upgrade`, whose host and stages these are. From then on the old reader and writer are used
+    up whatever comes of it, and after a failure the connection is closed. Raises `starttls.Error`.
+
+    Arguments that are wrong are found before anything is touched: after `TypeError`, ``invalid`` (also
+    for a connection that is closed or speaks TLS already) or ``unsupported`` without an outcome the old
+    pair is as it was.
     """
     loop = _loop()
+    fresh = _Reader(limit=limit, loop=loop)
     negotiation = Negotiation(protocol, host, stage, policy)
-    return await _take_over(loop, reader, writer, negotiation, b"", limit)
+    return await _take_over(loop, reader, writer, negotiation, b"", fresh)
 
 
 async def accept_streams(
@@ -91,7 +109,7 @@ async def accept_streams(
     writer: asyncio.StreamWriter,
     protocol: str,
     *,
-    command: bytes = b"",
+    command: "ReadableBuffer" = b"",
     policy: str | Policy,
     limit: int = _LIMIT,
 ) -> _Streams:
@@ -102,8 +120,11 @@ async def accept_streams(
     and nothing is answered. Otherwise as `start`.
     """
     loop = _loop()
+    fresh = _Reader(limit=limit, loop=loop)
+    # Of a number bytes() would make so many zeros.
+    before = bytes(memoryview(command))
     negotiation = Negotiation.accept(protocol, policy)
-    return await _take_over(loop, reader, writer, negotiation, bytes(command), limit)
+    return await _take_over(loop, reader, writer, negotiation, before, fresh)
 
 
 def outcome_of(writer: asyncio.StreamWriter) -> Outcome:
@@ -128,7 +149,7 @@ async def _take_over(
     writer: asyncio.StreamWriter,
     negotiation: Negotiation,
     before: bytes,
-    limit: int,
+    fresh: "_Reader",
 ) -> _Streams:
     sock, left = await _detach(reader, writer, negotiation)
     session = await _negotiate(loop, negotiation, sock, before + left)
@@ -137,7 +158,7 @@ async def _take_over(
     except BaseException:
         session._drop()
         raise
-    return _streams(loop, session, limit)
+    return _streams(loop, session, fresh)
 
 
 async def _detach(
@@ -246,15 +267,26 @@ async def _shake(loop: asyncio.AbstractEventLoop, session: Session) -> None:
         await ready(loop, session.fileno(), want == "read", writing, session.time_left or 0)
 
 
-def _streams(loop: asyncio.AbstractEventLoop, session: Session, limit: int) -> _Streams:
+def _streams(loop: asyncio.AbstractEventLoop, session: Session, reader: "_Reader") -> _Streams:
     try:
-        reader = _Reader(limit=limit, loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport = SessionTransport(loop, session, protocol)
     except BaseException:
         session._drop()
         raise
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    return reader, _Writer(transport, protocol, reader, loop)
+
+
+class _Writer(asyncio.StreamWriter):
+    """Says close_notify only if it is closed: a writer that was given up may have more to say."""
+
+    def __del__(self, warn: Any = warnings.warn) -> None:
+        if self.transport.is_closing():
+            return
+        warn(f"unclosed {self!r}", ResourceWarning, source=self)
+        # Without its loop the transport does that by itself.
+        with suppress(RuntimeError):
+            self.transport.abort()
 
 
 class _Reader(asyncio.StreamReader):

@@ -34,6 +34,8 @@ class Target:
         self.port = 0
         if "://" not in text:
             return
+        if "?" in text or "#" in text:
+            raise argparse.ArgumentTypeError(f"{text!r}: a target is protocol://host[:port] and no more")
         try:
             url = urlsplit(text)
         except ValueError as e:
@@ -59,11 +61,18 @@ def _host_and_port(text: str, url: SplitResult) -> tuple[str, int]:
         raise argparse.ArgumentTypeError(f"{text!r}: the port is a number from 1 to 65535") from None
     if port == 0 or url.netloc.endswith(":"):
         raise argparse.ArgumentTypeError(f"{text!r}: the port is a number from 1 to 65535")
-    if url.username is not None or url.path not in ("", "/") or url.query or url.fragment:
+    if url.username is not None or url.path not in ("", "/"):
         raise argparse.ArgumentTypeError(f"{text!r}: a target is protocol://host[:port] and no more")
     if not url.hostname:
         raise argparse.ArgumentTypeError(f"{text!r}: there is no host")
     return url.hostname, port or 0
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("not a number of seconds") from None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -87,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--name", metavar="HOST", help="the name to check; TARGET is then only where to dial, its first address"
     )
-    check.add_argument("--timeout", metavar="S", type=float, default=30.0, help="seconds a target (default: 30)")
+    check.add_argument("--timeout", metavar="S", type=_seconds, default=30.0, help="seconds a target (default: 30)")
     check.add_argument(
         "--fingerprint",
         metavar="HEX",
@@ -150,6 +159,11 @@ def _check(arguments: argparse.Namespace) -> int:
     try:
         policy = Policy(level, ca_file=arguments.ca_file, fingerprints=arguments.fingerprint, timeout=arguments.timeout)
         policy.ready()
+        for target in arguments.targets:
+            if target.protocol is not None:
+                host = target.host if arguments.name is None else arguments.name
+                # For the rules of its arguments alone.
+                _core.Negotiation(target.protocol, host, "greeting", policy)
     except errors.Error as e:
         return _usage(e.message)
 

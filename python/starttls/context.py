@@ -15,6 +15,15 @@ else:
 
 __all__ = ["Context"]
 
+# What scripts set on an `ssl.SSLContext`, and what decides it here.
+_INSTEAD = {
+    "minimum_version": 'Policy("strict", min_tls="1.3")',
+    "maximum_version": "nothing: the highest version that both ends have is used",
+    "options": "Policy's min_tls for the versions",
+    "check_hostname": "the Policy's level",
+    "verify_mode": "the Policy's level",
+    "verify_flags": "the Policy's level and ca_file or ca_path",
+}
 _CHECK_NAMES = ("verify", "strict")
 
 
@@ -39,6 +48,12 @@ class Context(_Base):
         self._policy = _core.policy_of(level)
         if self._policy.level == "none":
             raise errors.InvalidError("invalid", 'level "none" never does TLS, and a context only does TLS')
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name != "_policy":
+            instead = _INSTEAD.get(name, "the Policy that the context is made with")
+            raise AttributeError(f"a starttls.Context takes no {name}; what decides is {instead}")
+        super().__setattr__(name, value)
 
     @property
     def policy(self) -> Policy:

@@ -69,6 +69,10 @@ class Error(OSError):
         self.strerror = str(self)
         self._json = outcome
         self._outcome: Outcome | None = None
+        self._complete()
+
+    def _complete(self) -> None:
+        """What a class of `ssl`'s has beside these."""
 
     @property
     def outcome(self) -> Outcome | None:
@@ -111,19 +115,10 @@ class ClosedError(Error, ConnectionError):
 class HandshakeError(Error, ssl.SSLError):
     """The TLS handshake failed."""
 
-    def __init__(
-        self,
-        word: str,
-        message: str,
-        temporary: bool = False,
-        outcome: str | None = None,
-        os_error: int | None = None,
-    ) -> None:
-        """outcome: its JSON."""
-        super().__init__(word, message, temporary, outcome, os_error)
+    def _complete(self) -> None:
         # What scripts read of an ssl.SSLError.
         self.library = "starttls"
-        self.reason = word.upper().replace("-", "_")
+        self.reason = self.word.upper().replace("-", "_")
 
 
 # X509_V_ERR_…, as far as a word tells; else it is X509_V_ERR_UNSPECIFIED, which is 1.
@@ -133,18 +128,10 @@ _VERIFY_CODES = {"expired": 10, "untrusted": 20, "name-mismatch": 62}
 class VerificationError(HandshakeError, ssl.SSLCertVerificationError):
     """The peer is not proven to be who it must be."""
 
-    def __init__(
-        self,
-        word: str,
-        message: str,
-        temporary: bool = False,
-        outcome: str | None = None,
-        os_error: int | None = None,
-    ) -> None:
-        """outcome: its JSON."""
-        super().__init__(word, message, temporary, outcome, os_error)
-        self.verify_code = _VERIFY_CODES.get(word, 1)
-        self.verify_message = message
+    def _complete(self) -> None:
+        super()._complete()
+        self.verify_code = _VERIFY_CODES.get(self.word, 1)
+        self.verify_message = self.message
 
 
 class FingerprintMismatchError(VerificationError):

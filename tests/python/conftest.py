@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 import starttls
 from peers import NAME, Peer, Serve
 from starttls import _core
+
+# Whoever started us in the background may have it ignored, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +29,15 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server_context(certs: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certs / "good.pem")
+    return context
+
+
+@pytest.fixture(scope="session")
+def exact_context(certs: Path) -> ssl.SSLContext:
+    """One by which a server can tell an end without close_notify, which ssl's do not by themselves."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certs / "good.pem")
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return context
 
 

@@ -104,6 +104,27 @@ def smtp(context: ssl.SSLContext, afterwards: Callable[[ssl.SSLSocket], None]) -
     return serve
 
 
+def how_it_ends(context: ssl.SSLContext, ended: list[str]) -> Serve:
+    """An SMTP server that upgrades and notes whether the client says close_notify: clean, or ragged."""
+
+    def serve(sock: socket.socket) -> None:
+        play(sock, SMTP)
+        note_end(context, sock, ended)
+
+    return serve
+
+
+def note_end(context: ssl.SSLContext, sock: socket.socket, ended: list[str]) -> None:
+    """The server's side of a TLS connection of which only the end is of interest."""
+    with context.wrap_socket(sock, server_side=True, suppress_ragged_eofs=False) as tls:
+        try:
+            while tls.recv(100):
+                pass
+            ended.append("clean")
+        except (ssl.SSLError, ConnectionResetError):
+            ended.append("ragged")
+
+
 def echo(tls: ssl.SSLSocket) -> None:
     """Sends back what comes, until the client closes; then closes properly."""
     with tls:

@@ -8,6 +8,8 @@ import pickle
 import socket
 import ssl
 from dataclasses import FrozenInstanceError
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 import starttls
@@ -37,7 +39,11 @@ def test_the_classes_fit_where_scripts_catch():
         assert type(pickle.loads(pickle.dumps(error))) is type(error)
     refused = errors.make("io", "connect", True, None, 111)
     assert isinstance(refused, ConnectionRefusedError) and refused.errno == 111
-    assert errors.make("expired", "why", False, None, None).verify_code == 10
+    expired = errors.make("expired", "why", False, None, None)
+    assert (expired.verify_code, expired.verify_message) == (10, "why")
+    assert (expired.library, expired.reason) == ("starttls", "EXPIRED")
+    again = pickle.loads(pickle.dumps(expired))
+    assert vars(again) == vars(expired)
     for os_error in (None, 111, 110):
         late = errors.make("timeout", "connect", True, None, os_error)
         assert isinstance(late, TimeoutError) and late.errno == errno.ETIMEDOUT
@@ -290,6 +296,56 @@ def test_context(strict):
         assert ours.fileno() >= 0
 
 
+@pytest.mark.parametrize(
+    ("attribute", "setting"),
+    [
+        ("minimum_version", "min_tls"),
+        ("maximum_version", "highest"),
+        ("options", "min_tls"),
+        ("verify_flags", "ca_file"),
+        ("verify_mode", "level"),
+        ("check_hostname", "level"),
+        ("policy", "Policy"),
+        ("whatever", "Policy"),
+    ],
+)
+def test_a_context_swallows_no_attribute(attribute, setting):
+    with pytest.raises(AttributeError, match=setting):
+        setattr(starttls.Context(), attribute, 1)
+
+
+@pytest.mark.parametrize("setting", ["server_cert", "client_cert", "ca_file", "ca_path"])
+def test_pem_that_is_no_path_is_not_shown(setting):
+    text = "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n"
+    for pem in (text, text.replace("\n", " "), "secret\n"):
+        forms = [pem, Path(pem)]
+        if setting.endswith("cert"):
+            forms += [(pem, pem), ("cert.pem", pem)]
+        if setting == "server_cert":
+            forms.append([pem])
+        for form in forms:
+            with pytest.raises(errors.InvalidError, match="PEM goes in") as raised:
+                starttls.Policy("encrypt", **{setting: form})
+            assert "secret" not in str(raised.value) and raised.value.__cause__ is None
+
+
+def test_a_pair_is_of_two():
+    for setting in ("server_cert", "client_cert"):
+        for wrong in ((), ("a",), ("a", "b", "c")):
+            with pytest.raises(TypeError, match=f"{setting}: a tuple is a pair"):
+                starttls.Policy("encrypt", **{setting: wrong})
+
+
+def test_none_is_no_socket(strict):
+    for call in (
+        lambda: starttls.upgrade("smtp", None, NAME),
+        lambda: starttls.refuse("smtp", None),
+        lambda: starttls.accept("smtp", None, policy=strict),
+    ):
+        with pytest.raises(TypeError, match="sock: a socket is wanted"):
+            call()
+
+
 def test_context_owns_the_socket_and_closes_it_on_failure(peer, server_context, strict):
     def serve(sock):
         echo(server_context.wrap_socket(sock, server_side=True))
@@ -315,6 +371,14 @@ def test_context_goes_by_the_sockets_time_out(peer):
     sock = socket.create_connection(("127.0.0.1", peer(lambda s: s.recv(1000) and s.recv(1)).port), 0.2)
     with pytest.raises(TimeoutError):
         starttls.Context().wrap_socket(sock, server_hostname=NAME)
+
+
+def test_the_licences_are_installed_and_no_path_of_the_builder():
+    names = [str(file) for file in metadata.files("starttls")]
+    for licence in ("APACHE", "MIT"):
+        [name] = [name for name in names if name.endswith(f"licenses/LICENSE-{licence}")]
+        assert metadata.distribution("starttls").locate_file(name).read_bytes()
+    assert not [name for name in names if "sbom" in name]
 
 
 def test_the_package_names_what_it_has():

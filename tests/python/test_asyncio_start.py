@@ -120,6 +120,16 @@ def test_what_a_server_may_not(certs):
             for policy in ("encrypt", starttls.Policy("may", server_cert=certs / "good.pem")):
                 with pytest.raises(ValueError):
                     await starttls.accept_streams(reader, writer, "smtp", policy=policy)
+                with pytest.raises(ValueError):
+                    await starttls.start(reader, writer, "smtp", NAME, policy="nonsense")
+                with pytest.raises(ValueError):
+                    await starttls.start(reader, writer, "smtp", NAME, stage="nonsense")
+                with pytest.raises(ValueError, match="Limit"):
+                    await starttls.start(reader, writer, "smtp", NAME, limit=0)
+            good = starttls.Policy("encrypt", server_cert=certs / "good.pem")
+            for command in (5, "STARTTLS\r\n", [83], None):
+                with pytest.raises(TypeError):
+                    await starttls.accept_streams(reader, writer, "smtp", command=command, policy=good)
             # It is as it was.
             writer.write(b"454 no\r\n")
             await end(writer)

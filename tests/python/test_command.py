@@ -123,6 +123,12 @@ def test_a_bare_domain_needs_what_this_version_has_not(run):
         ["smtp://localhost:"],
         ["smtp://user@localhost"],
         ["smtp://localhost/path"],
+        ["smtp://localhost?"],
+        ["smtp://localhost#"],
+        ["smtp://a..b"],
+        ["smtp://localhost", "smtp://a..b"],
+        ["--name", "", "smtp://localhost"],
+        ["--level", "none", "smtps://localhost"],
         ["smtp://[::1"],
         ["smtp://a\nb"],
         ["smtp://a b"],
@@ -132,6 +138,9 @@ def test_a_bare_domain_needs_what_this_version_has_not(run):
         ["--fingerprint", "xyz", "smtp://localhost"],
         ["--timeout", "0", "smtp://localhost"],
         ["--timeout", "soon", "smtp://localhost"],
+        ["--timeout", "1e308", "smtp://localhost"],
+        ["--timeout", "nan", "smtp://localhost"],
+        ["--timeout", "x" * 5000, "smtp://localhost"],
         ["--resolver", "127.0.0.1", "smtp://localhost"],
         ["--ca-file", "/nonexistent", "smtp://localhost"],
         ["--ca-file", "/dev/null", "smtp://localhost"],
@@ -139,7 +148,7 @@ def test_a_bare_domain_needs_what_this_version_has_not(run):
 )
 def test_usage(arguments, run):
     status, out, err = run(*arguments)
-    assert status == 2 and out == "" and err
+    assert status == 2 and out == "" and err and len(err) < 1000
 
 
 def test_protocols(capsys):

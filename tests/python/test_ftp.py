@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import starttls
-from peers import NAME, line, play
+from peers import NAME, line, note_end, play
 from starttls import errors
 from starttls.stdlib import FTP
 
@@ -168,6 +168,41 @@ def test_against_a_server_without_tls(certs, files, strict):
                 for secure in (ftp.auth, ftp.prot_p):
                     with pytest.raises(starttls.Error):
                         secure()
+
+
+@pytest.mark.parametrize("error", [None, OSError, KeyboardInterrupt])
+def test_an_upload_that_fails_halfway_is_not_passed_off_as_whole(error, peer, exact_context, strict):
+    ended = []
+
+    def serve(sock):
+        play(sock, [b"220 hello\r\n", None, b"234 go\r\n"])
+        with exact_context.wrap_socket(sock, server_side=True) as tls, socket.create_server(("127.0.0.1", 0)) as data:
+            port = data.getsockname()[1]
+            for answer in ("200", "200", "200", f"227 (127,0,0,1,{port // 256},{port % 256})", "150 here"):
+                line(tls)
+                tls.sendall(f"{answer}\r\n".encode())
+            one, _ = data.accept()
+            note_end(exact_context, one, ended)
+            tls.sendall(b"226 got it\r\n")
+            tls.recv(100)
+
+    class Source(io.BytesIO):
+        def read(self, n=-1):
+            data = super().read(4)
+            if not data and error:
+                raise error
+            return data
+
+    one = peer(serve)
+    ftp = FTP(NAME, one.port, policy=strict, timeout=10)
+    if error:
+        with pytest.raises(error):
+            ftp.storbinary("STOR file", Source(b"half"))
+    else:
+        assert ftp.storbinary("STOR file", Source(b"all")).startswith("226")
+    ftp.close()
+    one.end()
+    assert ended == ["ragged" if error else "clean"]
 
 
 def test_a_download_that_is_cut_short(peer, server_context, strict):

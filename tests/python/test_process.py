@@ -239,6 +239,13 @@ def test_ctrl_c_while_an_error_is_made_is_no_other_error():
         starttls.Policy("strict", fingerprints=signal_comes, ca_file="/nonexistent")
 
 
+def test_these_tests_do_not_need_a_sigint_that_comes():
+    one = f"{__file__}::test_ctrl_c_while_an_error_is_made_is_no_other_error"
+    command = f"trap '' INT; exec {sys.executable} -m pytest -q -p no:cacheprovider {one}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_signal_handler_that_raises_while_the_exception_is_built():
     # What `make` meets where no wait is: the class itself is interrupted.
     class Interrupted(BaseException):

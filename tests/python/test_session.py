@@ -230,6 +230,17 @@ def test_pending_is_what_needs_no_waiting(session):
     assert session.pending() == 0
 
 
+def test_family_type_and_proto_stay(session):
+    def what():
+        return session.family, session.type, session.proto
+
+    before = what()
+    assert before == (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    session.close()
+    assert what() == before
+    assert [type(one) for one in what()] == [socket.AddressFamily, socket.SocketKind, int]
+
+
 def test_closed(session):
     session.close()
     session.close()

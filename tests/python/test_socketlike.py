@@ -12,7 +12,7 @@ import weakref
 
 import pytest
 import starttls
-from peers import NAME, SMTP, echo, line, play, smtp
+from peers import NAME, SMTP, echo, how_it_ends, line, play, smtp
 from starttls import errors
 
 
@@ -197,3 +197,36 @@ def test_alternative_names_are_as_ssl_has_them(peer, tmp_path, strict):
         found = session.getpeercert()["subjectAltName"]
     assert found == ssl._ssl._test_decode_cert(str(cert))["subjectAltName"]
     assert ("IP Address", "2001:DB8:0:0:0:0:0:1") in found
+
+
+@pytest.mark.parametrize("files", [0, 1])
+@pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("borrowed", [False, True])
+def test_an_exception_ends_it_without_close_notify(borrowed, error, files, peer, exact_context, strict):
+    ended = []
+    one = peer(how_it_ends(exact_context, ended))
+    sock = socket.create_connection(("127.0.0.1", one.port), 10) if borrowed else None
+    if sock is None:
+        session = starttls.connect("smtp", NAME, one.port, policy=strict)
+    else:
+        session = starttls.upgrade("smtp", sock, NAME, policy=strict)
+    open_files = [session.makefile("rb") for _ in range(files)]
+    try:
+        with session:
+            session.sendall(b"half")
+            if error:
+                raise error
+    except (ValueError, KeyboardInterrupt):
+        assert error and session.fileno() == -1
+    for file in open_files:
+        file.close()
+    assert session.fileno() == -1
+    if sock is not None:
+        assert sock.fileno() >= 0
+        if error:
+            # Nobody goes on in clear.
+            with pytest.raises(OSError):
+                sock.sendall(b"x")
+        sock.close()
+    one.end()
+    assert ended == ["ragged" if error else "clean"]

@@ -1,5 +1,6 @@
 """What a type checker says of scripts that use the package as its documentation shows."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,10 +42,15 @@ async def streams() -> None:
 """
 
 
-def test_scripts_are_well_typed(tmp_path):
+README = Path(__file__).parents[2] / "python" / "README.md"
+
+
+@pytest.mark.parametrize("source", ["script", "readme"])
+def test_scripts_are_well_typed(source, tmp_path):
     pytest.importorskip("mypy")
+    first = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.M | re.S)[0]
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT if source == "script" else first)
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), str(script)]
     package = Path(__file__).parents[2] / "python"
     done = subprocess.run(command, env={"MYPYPATH": str(package)}, capture_output=True, text=True, timeout=300)

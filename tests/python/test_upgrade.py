@@ -91,7 +91,7 @@ def test_what_cannot_be_upgraded(peer, server_context, strict, tmp_path: Path):
         starttls.upgrade("smtp", closed, NAME, policy=strict)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, pytest.raises(ValueError):
         starttls.upgrade("smtp", datagrams, NAME, policy=strict)
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError, match="sock: a socket is wanted"):
         starttls.upgrade("smtp", object(), NAME, policy=strict)
     with socket.socket() as sock, pytest.raises(ValueError):
         starttls.upgrade("smtp", sock, NAME, stage="later", policy=strict)

@@ -63,15 +63,23 @@ impl Shared {
     pub(super) fn set(&mut self, py: Python<'_>, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         match key {
             "level" => self.level = read_level(py, value.extract()?)?,
-            "ca_file" => self.ca_file = value.extract()?,
-            "ca_path" => self.ca_path = value.extract()?,
+            "ca_file" | "ca_path" => {
+                let path = (!value.is_none()).then(|| path_of(key, value)).transpose()?;
+                if key == "ca_file" {
+                    self.ca_file = path;
+                } else {
+                    self.ca_path = path;
+                }
+            }
             "client_cert" => {
-                self.client_cert = match value.extract::<Option<(PathBuf, PathBuf)>>() {
-                    Ok(pair) => pair,
-                    Err(_) => {
-                        let both: PathBuf = value.extract()?;
-                        Some((both.clone(), both))
-                    }
+                self.client_cert = if value.is_none() {
+                    None
+                } else if value.is_instance_of::<PyTuple>() {
+                    let (cert, key_file) = pair_of(key, value)?;
+                    Some((path_of(key, &cert)?, path_of(key, &key_file)?))
+                } else {
+                    let both = path_of(key, value)?;
+                    Some((both.clone(), both))
                 }
             }
             "server_cert" => self.server_certs = server_certs(value)?,
@@ -231,31 +239,64 @@ fn server_cert(source: &Bound<'_, PyAny>) -> PyResult<ServerCert> {
             both.as_bytes().to_vec(),
         ));
     }
-    let Ok(pair) = source.cast::<PyTuple>() else {
-        let path: PathBuf = source.extract()?;
+    if !source.is_instance_of::<PyTuple>() {
+        let path = path_of("server_cert", source)?;
         return Ok(if path.is_dir() {
             ServerCert::Directory(path)
         } else {
             ServerCert::Files(path.clone(), path)
         });
-    };
-    let (cert, key): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair.extract()?;
+    }
+    let (cert, key) = pair_of("server_cert", source)?;
     match (cert.cast::<PyBytes>(), key.cast::<PyBytes>()) {
         (Ok(cert), Ok(key)) => Ok(ServerCert::Memory(
             cert.as_bytes().to_vec(),
             key.as_bytes().to_vec(),
         )),
-        (Err(_), Err(_)) => Ok(ServerCert::Files(cert.extract()?, key.extract()?)),
+        (Err(_), Err(_)) => Ok(ServerCert::Files(
+            path_of("server_cert", &cert)?,
+            path_of("server_cert", &key)?,
+        )),
         _ => Err(PyTypeError::new_err(
             "server_cert: a pair of paths, or a pair of PEM as bytes",
         )),
     }
 }
 
+/// A path. One that is PEM is not repeated: it may hold a key.
+fn path_of(setting: &str, value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
+    let path: PathBuf = value.extract()?;
+    let text = path.to_string_lossy();
+    if text.contains("-----BEGIN") || text.contains(['\n', '\r']) {
+        let instead = if setting == "server_cert" {
+            "PEM goes in as bytes"
+        } else {
+            "PEM goes into a file"
+        };
+        let message = format!("{setting}: this is not a path; {instead}");
+        return Err(invalid(value.py(), &message));
+    }
+    Ok(path)
+}
+
+fn pair_of<'py>(
+    setting: &str,
+    value: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    value.extract().map_err(|_| {
+        PyTypeError::new_err(format!(
+            "{setting}: a tuple is a pair of two, the certificate and its key"
+        ))
+    })
+}
+
 /// Seconds as Python has them.
 pub(crate) fn seconds_of(seconds: f64) -> starttls::Result<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|e| {
-        starttls::Error::at_border(starttls::Word::Invalid, format!("a time-out of {seconds} s: {e}"))
+        starttls::Error::at_border(
+            starttls::Word::Invalid,
+            format!("a time-out of {seconds:e} s: {e}"),
+        )
     })
 }
 

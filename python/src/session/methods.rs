@@ -160,24 +160,6 @@ impl Session {
         self.with_socket(py, |sock| sock.call_method1("getsockopt", args.clone()))
     }
 
-    /// ``socket.AF_INET`` and the like.
-    #[getter]
-    fn family<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.with_socket(py, |sock| sock.getattr("family"))
-    }
-
-    /// ``socket.SOCK_STREAM``.
-    #[getter]
-    fn r#type<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.with_socket(py, |sock| sock.getattr("type"))
-    }
-
-    /// The number of the protocol within the family.
-    #[getter]
-    fn proto<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.with_socket(py, |sock| sock.getattr("proto"))
-    }
-
     /// The descriptor to wait on, -1 once closed. See ``pending`` before waiting for it. The session
     /// owns it; on a session made by ``upgrade`` it is a duplicate of the socket's.
     fn fileno(&self) -> i32 {
@@ -189,16 +171,6 @@ impl Session {
     /// Bytes that ``recv`` gives without waiting for the peer.
     fn pending(&self, py: Python<'_>) -> PyResult<usize> {
         Ok(lock(&self.ahead).len() + self.io(py)?.core.pending())
-    }
-
-    /// The peer's address, as ``socket.getpeername`` gives it.
-    fn getpeername<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.io(py)?.peer_name(py)
-    }
-
-    /// Our own address, as ``socket.getsockname`` gives it.
-    fn getsockname<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.io(py)?.own_name(py)
     }
 
     /// Shuts one or both directions down (``socket.SHUT_RD``, ``SHUT_WR``, ``SHUT_RDWR``); where
@@ -343,8 +315,12 @@ impl Session {
         this
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, py: Python<'_>, _exception: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (*exception))]
+    fn __exit__(&self, py: Python<'_>, exception: &Bound<'_, PyTuple>) -> PyResult<()> {
+        if exception.get_item(0).is_ok_and(|kind| !kind.is_none()) {
+            self.break_off();
+            return Ok(());
+        }
         self.close(py)
     }
 
