@@ -15,7 +15,8 @@
  * A policy is what must hold, an outcome is what did; there is a session only where the outcome meets
  * the policy. starttls_connect dials, starttls_upgrade takes a socket, starttls_accept is the server's
  * side; all wait. Event loops use starttls_negotiation_new and starttls_try_..., programs with an SSL
- * of their own starttls_prepare and starttls_check. Link with `pkg-config --cflags --libs starttls`; add --static for the archive.
+ * of their own starttls_prepare and starttls_check. Link with `pkg-config --cflags --libs starttls`;
+ * add --static for the archive.
  *
  * FUNCTIONS take inputs, then outputs, then `starttls_error **error`. What makes something returns it
  * or NULL; what does something returns true or false. Choices are words and numbers, never enums.
@@ -40,8 +41,7 @@
  * type's _free; NULL is then a no-op. Strings and outcomes are borrowed from the session or error they
  * were asked of and end with it (but the outcome of starttls_check is the caller's). Arguments are
  * copied. A policy is frozen by its first use (connect, derive, ready and so on): later setters fail
- * with `invalid`.
- * Sessions keep what they need of it, so it may be freed first.
+ * with `invalid`. Sessions keep what they need of it, so it may be freed first.
  *
  * THREADS. A policy can be used by many threads at once. Of one session, one thread may read while
  * another writes; starttls_close may be called by any. Setters and _free want the object to themselves.
@@ -678,7 +678,8 @@ bool starttls_prepare(const starttls_policy *policy,
 /**
  * What the handshake of a prepared `SSL` has come to; after SSL_connect, whether it went well or not.
  * The outcome is the caller's, who frees it with `starttls_outcome_free`; NULL where the policy does not
- * hold, with an error that has the outcome. Errors: the words for the peer, and `handshake` where SSL_connect failed for another
+ * hold, with an error that has the outcome. Errors: the words for the peer, and `handshake` where SSL_connect
+ * failed for another
  * reason, which OpenSSL's own error queue tells.
  */
 starttls_outcome *starttls_check(struct ssl_st *ssl,

@@ -61,7 +61,8 @@ pub unsafe extern "C" fn starttls_prepare(
 
 /// What the handshake of a prepared `SSL` has come to; after SSL_connect, whether it went well or not.
 /// The outcome is the caller's, who frees it with `starttls_outcome_free`; NULL where the policy does not
-/// hold, with an error that has the outcome. Errors: the words for the peer, and `handshake` where SSL_connect failed for another
+/// hold, with an error that has the outcome. Errors: the words for the peer, and `handshake` where SSL_connect
+/// failed for another
 /// reason, which OpenSSL's own error queue tells.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_check(
