@@ -17,16 +17,16 @@
 
 static int dial(const char *host, const char *port) {
     struct addrinfo want, *found;
-    int fd;
+    int fd = -1;
     memset(&want, 0, sizeof want);
     want.ai_socktype = SOCK_STREAM;
     if (getaddrinfo(host, port, &want, &found) != 0)
         return -1;
-    fd = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
-    if (fd >= 0 && connect(fd, found->ai_addr, found->ai_addrlen) != 0) {
-        close(fd);
-        fd = -1;
-    }
+    for (struct addrinfo *a = found; a != NULL && fd < 0; a = a->ai_next)
+        if ((fd = socket(a->ai_family, SOCK_STREAM, 0)) >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) != 0) {
+            close(fd);
+            fd = -1;
+        }
     freeaddrinfo(found);
     return fd;
 }

@@ -25,18 +25,23 @@ struct peer {
     bool over;
 };
 
+/* To the first address that answers. This waits; a daemon would have its own way. */
 static int dial(const char *host, const char *port) {
     struct addrinfo want, *found;
-    int fd;
+    int fd = -1;
     memset(&want, 0, sizeof want);
     want.ai_socktype = SOCK_STREAM;
     if (getaddrinfo(host, port, &want, &found) != 0)
         return -1;
-    fd = socket(found->ai_family, SOCK_STREAM, 0);
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    connect(fd, found->ai_addr, found->ai_addrlen); /* that it failed is found out by reading */
+    for (struct addrinfo *a = found; a != NULL && fd < 0; a = a->ai_next)
+        if ((fd = socket(a->ai_family, SOCK_STREAM, 0)) >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) != 0) {
+            close(fd);
+            fd = -1;
+        }
     freeaddrinfo(found);
-    return fd;
+    if (fd >= 0)
+        fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd; /* that there is none is found out by reading */
 }
 
 /* The dialog in clear, as far as it goes now; the events to wait for. */
