@@ -49,10 +49,12 @@ def _from_here(policy: Policy, host: str, port: int) -> Policy:
     if not host and not port:
         return policy
     try:
-        found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)[0][4]
+        all_found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)
     except socket.gaierror as e:
         message = f"look up the source address {host}: {e.strerror}"
         raise errors.make("lookup-failed", message, e.errno == socket.EAI_AGAIN, None, None) from None
+    # Of a name that has both, IPv4, as the empty one means.
+    found = min(all_found, key=lambda info: info[0] != socket.AF_INET)[4]
     address = f"[{found[0]!s}]" if len(found) == 4 else str(found[0])
     return policy._with_source_address(f"{address}:{found[1]!s}")
 

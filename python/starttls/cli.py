@@ -93,9 +93,7 @@ def parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--level", choices=LEVELS, help="what must hold (default: strict)")
     check.add_argument("--ca-file", metavar="F", help="trust these certificates (PEM) and no others")
-    check.add_argument(
-        "--name", metavar="HOST", help="the name to check; TARGET is then only where to dial, its first address"
-    )
+    check.add_argument("--name", metavar="HOST", help="the name to check; TARGET is then only where to dial")
     check.add_argument("--timeout", metavar="S", type=_seconds, default=30.0, help="seconds a target (default: 30)")
     check.add_argument(
         "--fingerprint",
@@ -223,15 +221,21 @@ def _connect(target: Target, name: str | None, policy: Policy, screen: Screen | 
     if name is None:
         return _core.connect(target.protocol, target.host, target.port, policy=policy, _see=see)
     # TARGET is only where to dial. An address is told to the policy; a name is looked up here.
-    address = _address(target.host)
-    return _core.connect(target.protocol, name, target.port, policy=policy.derive(address=address), _see=see)
+    *others, last = _addresses(target.host)
+    for address in others:
+        try:
+            return _core.connect(target.protocol, name, target.port, policy=policy.derive(address=address), _see=see)
+        except errors.ConnectionNotMadeError:
+            # Nobody there: the next one.
+            pass
+    return _core.connect(target.protocol, name, target.port, policy=policy.derive(address=last), _see=see)
 
 
-def _address(host: str) -> str:
+def _addresses(host: str) -> list[str]:
     import socket
 
     try:
-        return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+        return [str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
     except socket.gaierror as e:
         permanent = e.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
         raise errors.make("lookup-failed", f"look up {host}: {e.strerror}", not permanent, None, None) from None
