@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::refusal::Refusal;
 use crate::text::printable;
-use crate::wire::line::overwritten;
+use crate::wire::line::{overwritten, trim_end, words};
 use crate::wire::Framing;
 
 /// Where the caller stands when it hands the connection over.
@@ -130,6 +130,24 @@ impl Findings {
         if self.suspicions.len() < 16 {
             self.suspicions.push(sign.into());
         }
+    }
+
+    /// Looks through a listing of capabilities, a line each between the first line and a lone dot: whether
+    /// the upgrade's is among them.
+    pub(crate) fn listing(&mut self, listing: &[u8], upgrade: &str) -> std::result::Result<bool, Refusal> {
+        let mut offered = false;
+        for line in listing.split_inclusive(|b| *b == b'\n').skip(1) {
+            let line = trim_end(line);
+            if line == b"." {
+                break;
+            }
+            let Some(word) = words(line).next() else {
+                return Err(Refusal::malformed("an empty line among its capabilities", line));
+            };
+            offered |= self.capability(word, upgrade);
+        }
+        self.offered = Some(offered);
+        Ok(offered)
     }
 
     /// Looks at one capability: whether it is the upgrade's. What is left of one that a box has

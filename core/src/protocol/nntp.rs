@@ -12,7 +12,6 @@
 use crate::command::{Answer, Server};
 use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
 use crate::refusal::Refusal;
-use crate::wire::line::{trim_end, words};
 use crate::wire::reply::code;
 use crate::wire::Framing;
 
@@ -43,19 +42,7 @@ impl Nntp {
     }
 
     fn capabilities(&mut self, listing: &[u8], findings: &mut Findings) -> Result<Step, Refusal> {
-        let mut offered = false;
-        for line in listing.split_inclusive(|b| *b == b'\n').skip(1) {
-            let line = trim_end(line);
-            if line == b"." {
-                break;
-            }
-            let Some(label) = words(line).next() else {
-                return Err(Refusal::malformed("an empty line among its capabilities", line));
-            };
-            offered |= findings.capability(label, "STARTTLS");
-        }
-        findings.offered = Some(offered);
-        if offered {
+        if findings.listing(listing, "STARTTLS")? {
             Ok(self.starttls())
         } else {
             Err(Refusal::not_offered("the server does not advertise STARTTLS"))

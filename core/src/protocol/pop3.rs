@@ -12,7 +12,7 @@
 use crate::command::{Answer, Server};
 use crate::dialog::{Ask, Dialog, Findings, Stage, Step};
 use crate::refusal::Refusal;
-use crate::wire::line::{begins_with_word, trim_end, words};
+use crate::wire::line::{begins_with_word, words};
 use crate::wire::Framing;
 
 pub(super) fn pop3(ask: &Ask<'_>) -> crate::Result<Box<dyn Dialog>> {
@@ -42,19 +42,7 @@ impl Pop3 {
     }
 
     fn capabilities(&mut self, listing: &[u8], findings: &mut Findings) -> Result<Step, Refusal> {
-        let mut offered = false;
-        for line in listing.split_inclusive(|b| *b == b'\n').skip(1) {
-            let line = trim_end(line);
-            if line == b"." {
-                break;
-            }
-            let Some(word) = words(line).next() else {
-                return Err(Refusal::malformed("an empty line among its capabilities", line));
-            };
-            offered |= findings.capability(word, "STLS");
-        }
-        findings.offered = Some(offered);
-        if offered {
+        if findings.listing(listing, "STLS")? {
             Ok(self.stls())
         } else {
             Err(Refusal::not_offered("the server does not advertise STLS"))
