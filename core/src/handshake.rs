@@ -324,21 +324,19 @@ fn prepare(attempt: &mut Attempt) -> Result<tls::Prepared> {
             .shared
             .prepare_server(&attempt.policy.rules, attempt.service);
     };
+    let rules = &attempt.policy.rules;
+    let beside = attempt.beside.take();
     let row = attempt.service.map(Service::protocol);
-    let shared = &attempt.policy.shared;
-    attempt.outcome.sni = tls::sni(&attempt.policy.rules, host).map(str::to_owned);
-    if let Some(resumable) = attempt.beside.take() {
-        return shared.prepare_beside(&attempt.policy.rules, host, resumable);
-    }
-    shared.prepare(
-        &attempt.policy.rules,
-        &Target {
-            service: attempt.service.map_or("", Service::word),
-            alpn: row.and_then(|row| row.alpn),
-            host,
-            port: attempt.outcome.peer.port.unwrap_or(0),
-        },
-    )
+    // A connection beside another has no application protocol of its own.
+    let alpn = row.and_then(|row| row.alpn).filter(|_| beside.is_none());
+    attempt.outcome.sni = tls::sni(rules, host).map(str::to_owned);
+    let target = Target {
+        service: attempt.service.map_or("", Service::word),
+        alpn,
+        host,
+        port: attempt.outcome.peer.port.unwrap_or(0),
+    };
+    attempt.policy.shared.prepare(rules, &target, beside)
 }
 
 fn give_up(attempt: &Attempt, fd: RawFd, e: Error) -> Error {

@@ -162,13 +162,28 @@ impl Shared {
     }
 
     /// An SSL for one handshake with this target, with a session to resume if one is kept.
-    pub(crate) fn prepare(&self, rules: &Arc<Rules>, target: &Target<'_>) -> Result<Prepared> {
+    ///
+    /// `beside`: it is a second connection to the same peer, such as FTP's for data, which resumes this session
+    /// and no other. What it gives is not kept: it is good for nothing else.
+    pub(crate) fn prepare(
+        &self,
+        rules: &Arc<Rules>,
+        target: &Target<'_>,
+        beside: Option<Resumable>,
+    ) -> Result<Prepared> {
         let context = self.get(rules)?;
         let mut ssl = Ssl::new(&context.context).map_err(bug)?;
         ask_for(&mut ssl, rules, target.host, target.alpn)?;
         let names = names(rules, target.host);
-        let key = Key::new(rules, target, &names);
-        let before = match self.sessions.take(&key) {
+        let (resumed, slot) = match beside {
+            Some(resumable) => (Some((resumable.session, resumable.before)), None),
+            None => {
+                let key = Key::new(rules, target, &names);
+                let kept = self.sessions.take(&key);
+                (kept, Some(Slot::new(key, Arc::clone(&self.sessions))))
+            }
+        };
+        let before = match resumed {
             Some((session, before)) => {
                 ffi::set_session(&mut ssl, &session).map_err(bug)?;
                 Some(before)
@@ -179,36 +194,11 @@ impl Shared {
             needed_index()?,
             Watch {
                 names,
-                slot: Some(Slot::new(key, Arc::clone(&self.sessions))),
+                slot,
                 ..Watch::new(rules, Role::Client, context.trust_is_system)
             },
         );
         Ok(Prepared { ssl, before })
-    }
-
-    /// An SSL for a second connection to the same peer, such as FTP's for data, which resumes this
-    /// session and no other. What it gives is not kept: it is good for nothing else.
-    pub(crate) fn prepare_beside(
-        &self,
-        rules: &Arc<Rules>,
-        host: &ServerName,
-        resumed: Resumable,
-    ) -> Result<Prepared> {
-        let context = self.get(rules)?;
-        let mut ssl = Ssl::new(&context.context).map_err(bug)?;
-        ask_for(&mut ssl, rules, host, None)?;
-        ffi::set_session(&mut ssl, &resumed.session).map_err(bug)?;
-        ssl.set_ex_data(
-            needed_index()?,
-            Watch {
-                names: names(rules, host),
-                ..Watch::new(rules, Role::Client, context.trust_is_system)
-            },
-        );
-        Ok(Prepared {
-            ssl,
-            before: Some(resumed.before),
-        })
     }
 
     /// The server's `SSL_CTX`, built now if it was not yet.
