@@ -31,11 +31,13 @@
 //! of a single-threaded parent; a session belongs to one process.
 
 mod attempt;
+mod cache;
 mod channel;
 mod command;
 mod connection;
 mod dial;
 mod dialog;
+mod dns;
 mod engine;
 mod error;
 mod establish;
@@ -57,15 +59,17 @@ mod transport;
 mod verdict;
 mod wire;
 
+pub use cache::Cache;
 pub use connection::Connection;
 pub use dialog::Stage;
+pub use dns::Proof;
 pub use engine::Want;
 pub use error::{Error, Result, Word};
 pub use level::{Level, MinTls};
 pub use negotiation::Negotiation;
 pub use outcome::{
-    Because, Certificate, Channel, Check, CheckKind, Effective, Identity, Line, Milliseconds, NameFrom,
-    Outcome, Peer, ProvenBy, Role, Speaker, Tls,
+    Because, Certificate, Channel, Check, CheckKind, Domain, DomainPolicy, Effective, Identity, Line,
+    Milliseconds, NameFrom, Outcome, Peer, PolicyType, ProvenBy, Role, Speaker, StsMode, Tls,
 };
 pub use policy::{judge, Policy};
 pub use rules::InterruptHook;

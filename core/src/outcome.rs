@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::dns::Proof;
 use crate::level::Level;
 
 /// Client or server.
@@ -34,6 +35,10 @@ pub enum Effective {
     Fingerprint,
     /// TLS required, with a PKIX chain and the right name.
     Verify,
+    /// TLS required, with what the secure TLSA records say.
+    Dane,
+    /// TLS required, as an MTA-STS policy says: PKIX, and an MX host that the policy names.
+    Sts,
 }
 
 /// What the session runs over.
@@ -147,6 +152,8 @@ pub enum ProvenBy {
     Pkix,
     /// A certificate or key that the caller knew.
     Fingerprint,
+    /// A certificate or key that secure TLSA records name.
+    Dane,
 }
 
 impl ProvenBy {
@@ -155,6 +162,7 @@ impl ProvenBy {
         match self {
             ProvenBy::Pkix => "pkix",
             ProvenBy::Fingerprint => "fingerprint",
+            ProvenBy::Dane => "dane",
         }
     }
 }
@@ -183,6 +191,10 @@ pub enum CheckKind {
     Time,
     /// The certificate or its key has a given SHA-256.
     Fingerprint,
+    /// The chain matches a TLSA record, by OpenSSL's verdict (RFC 7671).
+    Dane,
+    /// The MTA-STS policy names this MX host (RFC 8461 §4.1).
+    Sts,
 }
 
 /// A check that was run, with its result.
@@ -244,6 +256,68 @@ pub struct Milliseconds {
     pub handshake: Option<u64>,
 }
 
+/// What kind of policy a domain has for those who send to it; the words of RFC 8460 §4.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum PolicyType {
+    /// Secure TLSA records (RFC 7672).
+    Tlsa,
+    /// MTA-STS (RFC 8461).
+    Sts,
+    /// Neither.
+    NoPolicyFound,
+}
+
+/// What an MTA-STS policy wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StsMode {
+    /// Nothing may be delivered where it does not hold.
+    Enforce,
+    /// Deliver all the same, and report.
+    Testing,
+    /// There is no policy any more.
+    None,
+}
+
+/// One policy of a domain, as it was found for this attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DomainPolicy {
+    /// Which kind.
+    #[serde(rename = "type")]
+    pub kind: PolicyType,
+    /// The domain that it stands at: the MX host for TLSA records, the mail domain for MTA-STS.
+    pub domain: String,
+    /// What an MTA-STS policy wants.
+    pub mode: Option<StsMode>,
+    /// Its text: TLSA records as `3 1 1 <hex>`, the lines of an MTA-STS policy.
+    pub string: Vec<String>,
+    /// The patterns of an MTA-STS policy.
+    pub mx_host: Vec<String>,
+    /// Why it could not be used: a result type of RFC 8460 §4.3, such as `sts-policy-fetch-error`.
+    pub failure: Option<&'static str>,
+    /// The same for people.
+    pub why: Option<String>,
+}
+
+/// What a domain asks of those who send to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Domain {
+    /// The domain that the mail is for, in A-labels; for a host that the caller named, that host.
+    pub name: String,
+    /// What DNSSEC says of its MX records; `None` for a host that the caller named.
+    pub mx: Option<Proof>,
+    /// What was found, `tlsa` before `sts`.
+    pub policies: Vec<DomainPolicy>,
+    /// The TLSRPT record of the domain (RFC 8460 §3), where it was asked for.
+    pub tlsrpt: Option<String>,
+    /// DNS questions that this attempt cost.
+    pub lookups: u32,
+}
+
 /// What did happen on one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -288,6 +362,8 @@ pub struct Outcome {
     pub round_trips: u32,
     /// How long each part took.
     pub milliseconds: Milliseconds,
+    /// What the peer's domain asks for; `None` where nobody looked.
+    pub domain: Option<Domain>,
 }
 
 impl Outcome {
@@ -312,6 +388,7 @@ impl Outcome {
             attempts: Vec::new(),
             round_trips: 0,
             milliseconds: Milliseconds::default(),
+            domain: None,
         }
     }
 
@@ -353,7 +430,7 @@ mod tests {
                 r#""sni":null,"offered":null,"channel":null,"because":null,"tls":null,"#,
                 r#""identity":{"proven_by":null,"name":null,"evidence":null},"checks":[],"#,
                 r#""certificate":null,"suspicions":[],"notes":[],"transcript":[],"attempts":[],"#,
-                r#""round_trips":0,"milliseconds":{"connect":null,"negotiate":null,"handshake":null}}"#
+                r#""round_trips":0,"milliseconds":{"connect":null,"negotiate":null,"handshake":null},"domain":null}"#
             )
         );
     }

@@ -67,7 +67,12 @@ pub(crate) fn judge_peer(rules: &Rules, role: Role, checks: &[Check]) -> Result<
             Word::FingerprintMismatch,
             "the certificate is none of those given",
         ),
-        Effective::Verify => {
+        Effective::Dane => short(
+            CheckKind::Dane,
+            Word::DaneMismatch,
+            "the certificate is none of those that the TLSA records name",
+        ),
+        Effective::Verify | Effective::Sts => {
             short(
                 CheckKind::Chain,
                 Word::Untrusted,
