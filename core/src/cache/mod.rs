@@ -1,0 +1,29 @@
+//! Where what was learnt of others is kept: MTA-STS policies, and who proved its name over TLS before.
+
+use std::io;
+use std::time::SystemTime;
+
+/// A place to keep what was learnt, for one process or for a fleet. Values are opaque to it; what comes back
+/// otherwise than it was put is found out and ignored.
+///
+/// Called on the thread that connects, several threads at once.
+pub trait Cache: Send + Sync {
+    /// What was put under this key; `None` if nothing is there or it has expired.
+    ///
+    /// # Errors
+    /// That the place cannot be asked now. The connection goes on without, and its outcome says so.
+    fn get(&self, key: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Keeps it, instead of what was there, and until then at the latest. Whoever reads at the same time gets the
+    /// old or the new value, never a part.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    fn put(&self, key: &str, value: &[u8], expires: SystemTime) -> io::Result<()>;
+
+    /// Takes it away.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    fn remove(&self, key: &str) -> io::Result<()>;
+}
