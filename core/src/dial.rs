@@ -21,11 +21,16 @@ const STAGGER: Duration = Duration::from_millis(250);
 const MAX_ADDRESSES: usize = 32;
 
 /// All addresses of the host, in the order to try them.
-pub(crate) fn resolve(host: &ServerName, address: Option<IpAddr>, port: u16) -> Result<Vec<SocketAddr>> {
-    let name = match (address, host) {
-        (Some(ip), _) => return Ok(vec![SocketAddr::new(ip, port)]),
-        (None, ServerName::Ip(ip)) => return Ok(vec![SocketAddr::new(*ip, port)]),
-        (None, ServerName::Dns(name)) => name,
+pub(crate) fn resolve(host: &ServerName, known: &[IpAddr], port: u16) -> Result<Vec<SocketAddr>> {
+    let at_port = |ip: &IpAddr| SocketAddr::new(*ip, port);
+    let name = match host {
+        _ if !known.is_empty() => {
+            let mut addresses = alternate_families(known.iter().map(at_port).collect());
+            addresses.truncate(MAX_ADDRESSES);
+            return Ok(addresses);
+        }
+        ServerName::Ip(ip) => return Ok(vec![at_port(ip)]),
+        ServerName::Dns(name) => name,
     };
     let hints = AddrInfoHints {
         socktype: libc::SOCK_STREAM,

@@ -50,7 +50,7 @@ impl Policy {
                 client_name: None,
                 names: Vec::new(),
                 sni: None,
-                address: None,
+                addresses: Vec::new(),
                 source_address: None,
                 name_from: NameFrom::Caller,
                 observer: None,
@@ -244,7 +244,7 @@ impl Policy {
     /// Dial this address; the host is then only what is checked. No look-up is made.
     #[must_use]
     pub fn address(mut self, address: IpAddr) -> Self {
-        self.set().address = Some(address);
+        self.set().addresses = vec![address];
         self
     }
 

@@ -44,7 +44,8 @@ pub(crate) struct Rules {
     pub(crate) client_name: Option<String>,
     pub(crate) names: Vec<ServerName>,
     pub(crate) sni: Option<ServerName>,
-    pub(crate) address: Option<IpAddr>,
+    /// Dial these, in this order, and look nothing up; none: look the host's up.
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) source_address: Option<SocketAddr>,
     pub(crate) name_from: NameFrom,
     pub(crate) observer: Option<Observer>,

@@ -85,7 +85,7 @@ impl Session<'static> {
         attempt.outcome.peer.port = Some(port);
         let rules = &attempt.policy.rules;
         let dialled = match &attempt.host {
-            Some(host) => resolve(host, rules.address, port),
+            Some(host) => resolve(host, &rules.addresses, port),
             None => Err(Error::invalid("there is no host to dial")),
         };
         let dialled = dialled.and_then(|addresses| {
