@@ -68,7 +68,7 @@ impl Attempt {
         // "None" and "may" are the levels that yield plain; a fault on our side, such as a client
         // certificate the server rejects or a version we insist on, is not mended by going clear.
         let may_redial = error.word() == Word::Handshake
-            && rules.level.effective() == Effective::May
+            && rules.effective() == Effective::May
             && matches!(service, Service::InBand(_))
             && rules.client_cert.is_none()
             && rules.min_tls.is_none();

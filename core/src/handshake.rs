@@ -13,7 +13,7 @@ use crate::protocol::Service;
 use crate::sys::shut_down;
 use crate::tls::{self, check::Examined, Target};
 use crate::transport::Transport;
-use crate::verdict::judge_rules;
+use crate::verdict::judge_outcome;
 use crate::wire::{Cursor, Framing};
 
 /// A handshake in progress.
@@ -190,7 +190,7 @@ impl Handshake {
         if let Some(found) = &found {
             found.clone().record(outcome);
         }
-        if let Err(shortfall) = judge_rules(&self.attempt.policy.rules, outcome) {
+        if let Err(shortfall) = judge_outcome(self.attempt.policy.rules.level, outcome) {
             return Err(Error::new(shortfall.word, shortfall.message));
         }
         if let Some(key) = &self.beside {
@@ -219,7 +219,7 @@ impl Handshake {
             outcome.identity = Default::default();
             // Our own no inside the handshake has its own word.
             outcome.channel = Some(outcome::Channel::Tls);
-            let verdict = judge_rules(&self.attempt.policy.rules, outcome);
+            let verdict = judge_outcome(self.attempt.policy.rules.level, outcome);
             outcome.channel = None;
             if let Err(shortfall) = verdict {
                 // Not the peer's fault, and not for ever.
@@ -237,7 +237,7 @@ impl Handshake {
             // A client that was told to show one: the verdict names the check that is missing.
             let outcome = &mut self.attempt.outcome;
             outcome.channel = Some(outcome::Channel::Tls);
-            let verdict = judge_rules(&self.attempt.policy.rules, outcome);
+            let verdict = judge_outcome(self.attempt.policy.rules.level, outcome);
             outcome.channel = None;
             if let Err(shortfall) = verdict {
                 return Error::new(shortfall.word, "the client shows no certificate");

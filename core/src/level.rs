@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, Result, Word};
+use crate::error::{Error, Result};
 use crate::outcome::Effective;
 
 /// How much TLS is wanted. The words are the API in every language.
@@ -20,21 +20,28 @@ pub enum Level {
     Fingerprint,
     /// TLS with a PKIX chain and the right name (RFC 9525), or an error.
     Verify,
-    /// The best that the peer's domain asks for; as [`May`](Level::May) in this version.
+    /// As secure TLSA records say (RFC 7672): without them as [`May`](Level::May); where none of them can be used,
+    /// TLS with anyone. A look-up that fails is an error.
+    Dane,
+    /// TLS with a peer that secure TLSA records prove, or an error.
+    DaneOnly,
+    /// The best that the peer's domain asks for: DANE, else MTA-STS (RFC 8461), else as [`May`](Level::May).
     Opportunistic,
-    /// The default: TLS with a proven peer, or an error; as [`Verify`](Level::Verify), and the
-    /// name must not come from insecure DNS.
+    /// The default: TLS with a proven peer, or an error. DANE where it is published and can be used, else as
+    /// [`Verify`](Level::Verify); the name must not come from insecure DNS, unless MTA-STS vouches for it.
     Strict,
 }
 
 impl Level {
-    /// Every level of this version.
-    pub const ALL: [Level; 7] = [
+    /// Every level.
+    pub const ALL: [Level; 9] = [
         Level::None,
         Level::May,
         Level::Encrypt,
         Level::Fingerprint,
         Level::Verify,
+        Level::Dane,
+        Level::DaneOnly,
         Level::Opportunistic,
         Level::Strict,
     ];
@@ -47,6 +54,8 @@ impl Level {
             Level::Encrypt => "encrypt",
             Level::Fingerprint => "fingerprint",
             Level::Verify => "verify",
+            Level::Dane => "dane",
+            Level::DaneOnly => "dane-only",
             Level::Opportunistic => "opportunistic",
             Level::Strict => "strict",
         }
@@ -55,17 +64,10 @@ impl Level {
     /// Reads a word.
     ///
     /// # Errors
-    /// `invalid` for what is no level, `unsupported` for `dane` and `dane-only`, which need the
-    /// domain layer that this version does not have.
+    /// `invalid` for what is no level.
     pub fn from_word(word: &str) -> Result<Self> {
         if let Some(level) = Self::ALL.into_iter().find(|l| l.as_str() == word) {
             return Ok(level);
-        }
-        if word == "dane" || word == "dane-only" {
-            return Err(Error::new(
-                Word::Unsupported,
-                format!("level \"{word}\" needs DNS look-ups, which this version does not do"),
-            ));
         }
         let words: Vec<&str> = Self::ALL.iter().map(|l| l.as_str()).collect();
         Err(Error::invalid(format!(
@@ -79,11 +81,36 @@ impl Level {
     pub fn effective(self) -> Effective {
         match self {
             Level::None => Effective::None,
-            Level::May | Level::Opportunistic => Effective::May,
+            Level::May | Level::Dane | Level::Opportunistic => Effective::May,
             Level::Encrypt => Effective::Encrypt,
             Level::Fingerprint => Effective::Fingerprint,
             Level::Verify | Level::Strict => Effective::Verify,
+            Level::DaneOnly => Effective::Dane,
         }
+    }
+
+    /// Whether the level can come to this, by what the peer's domain asks for.
+    pub(crate) fn may_become(self, effective: Effective) -> bool {
+        use Effective::{Dane, Encrypt, May, Sts, Verify};
+        match self {
+            Level::None | Level::May | Level::Encrypt | Level::Fingerprint | Level::Verify | Level::DaneOnly => {
+                effective == self.effective()
+            }
+            // Beside SMTP, records of which none can be used mean PKIX (RFC 7673 §3.1).
+            Level::Dane => matches!(effective, May | Encrypt | Verify | Dane),
+            Level::Opportunistic => matches!(effective, May | Encrypt | Dane | Sts),
+            Level::Strict => matches!(effective, Verify | Dane | Sts),
+        }
+    }
+
+    /// Whether TLSA records count.
+    pub(crate) fn heeds_dane(self) -> bool {
+        self.may_become(Effective::Dane)
+    }
+
+    /// Whether MTA-STS counts.
+    pub(crate) fn heeds_sts(self) -> bool {
+        self.may_become(Effective::Sts)
     }
 }
 
@@ -125,7 +152,9 @@ mod tests {
         for level in Level::ALL {
             assert_eq!(Level::from_word(level.as_str()).unwrap(), level);
         }
-        assert_eq!(Level::from_word("dane").unwrap_err().word(), Word::Unsupported);
-        assert_eq!(Level::from_word("Strict").unwrap_err().word(), Word::Invalid);
+        assert_eq!(
+            Level::from_word("Strict").unwrap_err().word(),
+            crate::Word::Invalid
+        );
     }
 }

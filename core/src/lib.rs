@@ -35,6 +35,8 @@ mod cache;
 mod channel;
 mod command;
 mod connection;
+mod dane;
+mod demand;
 mod dial;
 mod dialog;
 mod dns;

@@ -97,7 +97,7 @@ impl Negotiation {
                     (None, Some(ip)) => address_literal(ip),
                     (None, None) => "localhost".to_owned(),
                 };
-                let insist = rules.level.effective() != Effective::May;
+                let insist = rules.effective() != Effective::May;
                 let dialog = (row.client)(&Ask {
                     host: attempt.outcome.peer.name.as_deref().unwrap_or_default(),
                     me: &me,

@@ -14,7 +14,7 @@ use crate::name::{client_name, ServerName};
 use crate::outcome::{Line, NameFrom, Outcome};
 use crate::rules::{InterruptHook, Rules};
 use crate::tls::Shared;
-use crate::verdict::{judge_rules, Shortfall};
+use crate::verdict::{judge_outcome, Shortfall};
 
 /// What must hold on a connection: a level, and what goes with it. Immutable once built, shared by
 /// threads, and cheap to [derive](Policy::derive) from for one connection.
@@ -53,6 +53,7 @@ impl Policy {
                 addresses: Vec::new(),
                 source_address: None,
                 name_from: NameFrom::Caller,
+                demand: None,
                 observer: None,
                 interrupt_hook: None,
             }),
@@ -303,7 +304,7 @@ impl Policy {
 /// # Errors
 /// The first thing that is missing, in the order of the documentation.
 pub fn judge(policy: &Policy, outcome: &Outcome) -> std::result::Result<(), Shortfall> {
-    judge_rules(&policy.rules, outcome)
+    judge_outcome(policy.rules.level, outcome)
 }
 
 impl fmt::Debug for Policy {

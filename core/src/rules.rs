@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::demand::Demand;
 use crate::level::{Level, MinTls};
 use crate::name::ServerName;
-use crate::outcome::{Line, NameFrom};
+use crate::outcome::{Effective, Line, NameFrom};
 
 /// Sees each line of the dialog as it is said.
 pub(crate) type Observer = Arc<dyn Fn(&Line) + Send + Sync>;
@@ -48,11 +49,21 @@ pub(crate) struct Rules {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) source_address: Option<SocketAddr>,
     pub(crate) name_from: NameFrom,
+    /// What the peer's domain asks for, once that is known.
+    pub(crate) demand: Option<Arc<Demand>>,
     pub(crate) observer: Option<Observer>,
     pub(crate) interrupt_hook: Option<InterruptHook>,
 }
 
 impl Rules {
+    /// What the level comes to for this connection.
+    pub(crate) fn effective(&self) -> Effective {
+        match &self.demand {
+            Some(demand) => demand.effective,
+            None => self.level.effective(),
+        }
+    }
+
     /// Whether the settings make sense for a server.
     pub(crate) fn consistent_for_server(&self) -> Result<()> {
         self.consistent()?;

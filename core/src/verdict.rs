@@ -3,7 +3,9 @@
 
 use crate::error::Word;
 use crate::level::Level;
-use crate::outcome::{Because, Channel, Check, CheckKind, Effective, NameFrom, Outcome, Role};
+use crate::outcome::{
+    Because, Channel, Check, CheckKind, Effective, NameFrom, Outcome, PolicyType, Role, StsMode,
+};
 use crate::rules::Rules;
 
 /// What is missing. Only [`judge`](crate::judge) makes one.
@@ -25,12 +27,62 @@ impl Shortfall {
     }
 }
 
-/// Whether the outcome meets the rules; the error is the first thing that is missing.
-pub(crate) fn judge_rules(rules: &Rules, outcome: &Outcome) -> Result<(), Shortfall> {
-    match (rules.level.effective(), outcome.channel) {
+/// What a connection must meet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) level: Level,
+    /// What the level came to by what the peer's domain asks for.
+    pub(crate) effective: Effective,
+    pub(crate) role: Role,
+    pub(crate) name_from: NameFrom,
+    /// MTA-STS must hold beside DANE: insecure MX records named the host.
+    pub(crate) sts_too: bool,
+}
+
+impl Wanted {
+    /// Of a connection to come.
+    pub(crate) fn by(rules: &Rules, role: Role) -> Self {
+        Self {
+            level: rules.level,
+            effective: rules.effective(),
+            role,
+            name_from: rules.name_from,
+            sts_too: rules.demand.as_ref().is_some_and(|demand| demand.sts_too),
+        }
+    }
+
+    /// Of one that has been made, by its own account.
+    fn of(level: Level, outcome: &Outcome) -> Self {
+        let name_from = outcome.peer.name_from.unwrap_or(NameFrom::Caller);
+        let enforced = outcome.domain.iter().flat_map(|d| &d.policies).any(|policy| {
+            policy.kind == PolicyType::Sts && policy.mode == Some(StsMode::Enforce) && policy.failure.is_none()
+        });
+        Self {
+            level,
+            effective: outcome.effective,
+            role: outcome.role,
+            name_from,
+            sts_too: level.heeds_sts()
+                && outcome.effective == Effective::Dane
+                && name_from == NameFrom::InsecureDns
+                && enforced,
+        }
+    }
+}
+
+/// Whether the outcome meets the level; the error is the first thing that is missing.
+pub(crate) fn judge_outcome(level: Level, outcome: &Outcome) -> Result<(), Shortfall> {
+    let wanted = Wanted::of(level, outcome);
+    if !level.may_become(wanted.effective) {
+        return Err(Shortfall::new(
+            Word::Bug,
+            format!("level \"{}\" cannot come to what the outcome says", level.as_str()),
+        ));
+    }
+    match (wanted.effective, outcome.channel) {
         (Effective::None | Effective::May, Some(Channel::Plain)) => Ok(()),
         (Effective::None, _) => Err(Shortfall::new(Word::Bug, "TLS was not to be used")),
-        (_, Some(Channel::Tls)) => judge_peer(rules, outcome.role, &outcome.checks),
+        (_, Some(Channel::Tls)) => judge_peer(wanted, &outcome.checks),
         (_, Some(Channel::Plain)) => Err(match outcome.because {
             Some(Because::Refused) => {
                 Shortfall::new(Word::Refused, "the server refuses TLS, which the level requires")
@@ -48,62 +100,71 @@ pub(crate) fn judge_rules(rules: &Rules, outcome: &Outcome) -> Result<(), Shortf
     }
 }
 
-/// Whether the checks of a TLS peer are those that the rules want. A check that was not run never
-/// counts as passed.
-pub(crate) fn judge_peer(rules: &Rules, role: Role, checks: &[Check]) -> Result<(), Shortfall> {
-    let failed = |kind: CheckKind| match checks.iter().find(|c| c.check == kind) {
-        Some(check) if check.ok => None,
-        Some(check) => Some(check.why.clone().unwrap_or_default()),
-        None => Some("it was not checked".to_owned()),
+/// Whether the checks of a TLS peer are those that are wanted. A check that was not run never counts as
+/// passed.
+pub(crate) fn judge_peer(wanted: Wanted, checks: &[Check]) -> Result<(), Shortfall> {
+    let effective = wanted.effective;
+    let short = |kind: CheckKind, word: Word, what: &str| {
+        let why = match checks.iter().find(|c| c.check == kind) {
+            Some(check) if check.ok => return Ok(()),
+            Some(check) => check.why.clone().unwrap_or_default(),
+            None => "it was not checked".to_owned(),
+        };
+        Err(Shortfall::new(word, format!("{what}: {why}")))
     };
-    let short = |kind: CheckKind, word: Word, what: &str| match failed(kind) {
-        None => Ok(()),
-        Some(why) => Err(Shortfall::new(word, format!("{what}: {why}"))),
-    };
-    match rules.level.effective() {
-        Effective::None | Effective::May | Effective::Encrypt => Ok(()),
-        Effective::Fingerprint => short(
+    if effective == Effective::Fingerprint {
+        return short(
             CheckKind::Fingerprint,
             Word::FingerprintMismatch,
             "the certificate is none of those given",
-        ),
-        Effective::Dane => short(
+        );
+    }
+    if effective == Effective::Dane {
+        short(
             CheckKind::Dane,
             Word::DaneMismatch,
             "the certificate is none of those that the TLSA records name",
-        ),
-        Effective::Verify | Effective::Sts => {
-            short(
-                CheckKind::Chain,
-                Word::Untrusted,
-                "the certificate is not trusted",
-            )?;
-            short(CheckKind::Time, Word::Expired, "the certificate is not valid now")?;
-            if role == Role::Server {
-                // A server has no name to expect of its client; the outcome tells which it has.
-                return Ok(());
-            }
-            short(
-                CheckKind::Name,
-                Word::NameMismatch,
-                "the certificate is for another name",
-            )?;
-            if rules.level == Level::Strict && rules.name_from == NameFrom::InsecureDns {
-                return Err(Shortfall::new(
-                    Word::NameInsecure,
-                    "the name that was checked comes from insecure DNS, so an attacker could have chosen it",
-                ));
-            }
-            Ok(())
-        }
+        )?;
     }
+    let sts = effective == Effective::Sts || wanted.sts_too;
+    if effective == Effective::Verify || sts {
+        short(
+            CheckKind::Chain,
+            Word::Untrusted,
+            "the certificate is not trusted",
+        )?;
+        short(CheckKind::Time, Word::Expired, "the certificate is not valid now")?;
+        if wanted.role == Role::Server {
+            // A server has no name to expect of its client; the outcome tells which it has.
+            return Ok(());
+        }
+        short(
+            CheckKind::Name,
+            Word::NameMismatch,
+            "the certificate is for another name",
+        )?;
+    }
+    let knows_name = matches!(wanted.level, Level::Strict | Level::DaneOnly);
+    if knows_name && wanted.name_from == NameFrom::InsecureDns && !wanted.sts_too {
+        return Err(Shortfall::new(
+            Word::NameInsecure,
+            "the name that was checked comes from insecure DNS, so an attacker could have chosen it",
+        ));
+    }
+    if sts {
+        short(
+            CheckKind::Sts,
+            Word::StsMismatch,
+            "the MTA-STS policy does not name this host",
+        )?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::Peer;
-    use crate::policy::Policy;
+    use crate::outcome::{Domain, DomainPolicy, Peer};
 
     const MATRIX: &str = include_str!("../../tests/policies.tsv");
     const BECAUSE: [(&str, Option<Because>); 5] = [
@@ -121,94 +182,119 @@ mod tests {
         NameFrom::InsecureDns,
     ];
 
-    /// Every combination of level and outcome, as the columns of the matrix.
-    fn all() -> Vec<(Rules, Outcome, Vec<&'static str>)> {
-        let mut all = Vec::new();
-        let mut add = |role: Role, level: Level, channel, because, checks: [usize; 4], from: NameFrom| {
-            let (because_word, because): (&str, Option<Because>) = BECAUSE[because];
-            let policy = Policy::new(level).name_from(from);
-            let peer = Peer {
-                name: Some("a.test".into()),
-                name_from: Some(from),
-                address: None,
-                port: None,
-            };
-            let mut outcome = Outcome::begin(Some("smtp"), role, level, peer);
-            outcome.channel = channel;
-            outcome.because = because;
-            let kinds = [
-                CheckKind::Fingerprint,
-                CheckKind::Chain,
-                CheckKind::Time,
-                CheckKind::Name,
-            ];
-            for (kind, result) in kinds.into_iter().zip(checks) {
-                if let Some(ok) = RESULTS[result].1 {
-                    outcome.checks.push(Check {
-                        check: kind,
-                        ok,
-                        why: None,
-                    });
-                }
-            }
-            let channel_word = match channel {
-                Some(Channel::Tls) => "tls",
-                Some(Channel::Plain) => "plain",
-                None => "-",
-            };
-            let role_word = match role {
-                Role::Client => "client",
-                Role::Server => "server",
-            };
-            let mut columns = vec![role_word, level.as_str(), channel_word, because_word];
-            columns.extend(checks.map(|c| RESULTS[c].0));
-            columns.push(from.as_str());
-            all.push(((*policy.rules).clone(), outcome, columns));
+    const KINDS: [CheckKind; 6] = [
+        CheckKind::Fingerprint,
+        CheckKind::Dane,
+        CheckKind::Chain,
+        CheckKind::Time,
+        CheckKind::Name,
+        CheckKind::Sts,
+    ];
+    const EFFECTIVES: [(&str, Effective); 7] = [
+        ("none", Effective::None),
+        ("may", Effective::May),
+        ("encrypt", Effective::Encrypt),
+        ("fingerprint", Effective::Fingerprint),
+        ("verify", Effective::Verify),
+        ("dane", Effective::Dane),
+        ("sts", Effective::Sts),
+    ];
+
+    fn rows() -> Vec<Vec<&'static str>> {
+        MATRIX
+            .lines()
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+            .map(|l| l.split('\t').collect())
+            .collect()
+    }
+
+    /// Holds one outcome against the matrix: exactly one row is for it, and the verdict is that row's.
+    fn play(rows: &[Vec<&str>], used: &mut [bool], level: Level, outcome: &Outcome, columns: &[&str]) {
+        let fits = |row: &Vec<&str>| {
+            assert_eq!(row.len(), 14, "{row:?}");
+            row.iter()
+                .zip(columns)
+                .all(|(pattern, value)| *pattern == "*" || pattern.split('|').any(|p| p == *value))
         };
-        let pairs = [Role::Client, Role::Server].map(|role| Level::ALL.map(|level| (role, level)));
-        for (role, level) in pairs.concat() {
-            for from in NAMES {
-                for because in 0..BECAUSE.len() {
-                    add(role, level, Some(Channel::Plain), because, [2; 4], from);
-                }
-                add(role, level, None, 4, [2; 4], from);
-                for n in 0..81 {
-                    let checks = [n % 3, n / 3 % 3, n / 9 % 3, n / 27];
-                    add(role, level, Some(Channel::Tls), 4, checks, from);
-                }
-            }
-        }
-        all
+        let matching: Vec<usize> = (0..rows.len()).filter(|&i| fits(&rows[i])).collect();
+        assert_eq!(matching.len(), 1, "{columns:?} is met by rows {matching:?}");
+        used[matching[0]] = true;
+        let verdict = match judge_outcome(level, outcome) {
+            Ok(()) => "met",
+            Err(shortfall) => shortfall.word.as_str(),
+        };
+        assert_eq!(verdict, rows[matching[0]][13], "{columns:?}");
     }
 
     #[test]
     fn the_whole_matrix() {
-        let rows: Vec<Vec<&str>> = MATRIX
-            .lines()
-            .filter(|l| !l.is_empty() && !l.starts_with('#'))
-            .map(|l| l.split('\t').collect())
-            .collect();
+        let rows = rows();
         let mut used = vec![false; rows.len()];
-        for (rules, outcome, columns) in all() {
-            let matching: Vec<usize> = (0..rows.len())
-                .filter(|&i| {
-                    assert_eq!(rows[i].len(), 10, "{:?}", rows[i]);
-                    rows[i]
-                        .iter()
-                        .zip(&columns)
-                        .all(|(pattern, value)| *pattern == "*" || pattern.split('|').any(|p| p == *value))
-                })
-                .collect();
-            assert_eq!(matching.len(), 1, "{columns:?} is met by rows {matching:?}");
-            used[matching[0]] = true;
-            let verdict = match judge_rules(&rules, &outcome) {
-                Ok(()) => "met",
-                Err(shortfall) => shortfall.word.as_str(),
-            };
-            assert_eq!(verdict, rows[matching[0]][9], "{columns:?}");
+        for (role_word, role) in [("client", Role::Client), ("server", Role::Server)] {
+            for level in Level::ALL {
+                for (effective_word, effective) in EFFECTIVES {
+                    for (from, enforced) in NAMES.iter().flat_map(|n| [(*n, false), (*n, true)]) {
+                        let peer = Peer {
+                            name: Some("a.test".into()),
+                            name_from: Some(from),
+                            address: None,
+                            port: None,
+                        };
+                        let mut begun = Outcome::begin(Some("smtp"), role, level, peer);
+                        begun.effective = effective;
+                        begun.domain = enforced.then(enforcing);
+                        let mut try_one = |outcome: &Outcome, channel: &str, because: &str, checks: [usize; 6]| {
+                            let mut columns = vec![role_word, level.as_str(), effective_word, channel, because];
+                            columns.extend(checks.map(|c| RESULTS[c].0));
+                            columns.push(if enforced { "yes" } else { "no" });
+                            columns.push(from.as_str());
+                            play(&rows, &mut used, level, outcome, &columns);
+                        };
+                        for (word, because) in BECAUSE {
+                            let mut outcome = begun.clone();
+                            outcome.channel = Some(Channel::Plain);
+                            outcome.because = because;
+                            try_one(&outcome, "plain", word, [2; 6]);
+                        }
+                        try_one(&begun, "-", "-", [2; 6]);
+                        // What a level cannot come to is a fault of ours, whatever the checks say.
+                        let all = if level.may_become(effective) { 729 } else { 1 };
+                        for n in 0..all {
+                            let checks = [n % 3, n / 3 % 3, n / 9 % 3, n / 27 % 3, n / 81 % 3, n / 243];
+                            let mut outcome = begun.clone();
+                            outcome.channel = Some(Channel::Tls);
+                            for (kind, result) in KINDS.into_iter().zip(checks) {
+                                if let Some(ok) = RESULTS[result].1 {
+                                    let why = None;
+                                    outcome.checks.push(Check { check: kind, ok, why });
+                                }
+                            }
+                            try_one(&outcome, "tls", "-", checks);
+                        }
+                    }
+                }
+            }
         }
         for (row, used) in rows.iter().zip(used) {
             assert!(used, "no outcome meets row {row:?}");
+        }
+    }
+
+    fn enforcing() -> Domain {
+        Domain {
+            name: "example.test".into(),
+            mx: None,
+            policies: vec![DomainPolicy {
+                kind: PolicyType::Sts,
+                domain: "example.test".into(),
+                mode: Some(StsMode::Enforce),
+                string: Vec::new(),
+                mx_host: Vec::new(),
+                failure: None,
+                why: None,
+            }],
+            tlsrpt: None,
+            lookups: 0,
         }
     }
 }

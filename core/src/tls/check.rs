@@ -19,7 +19,7 @@ use crate::name::ServerName;
 use crate::outcome::{Certificate, Check, CheckKind, Identity, Outcome, ProvenBy, Role};
 use crate::rules::Rules;
 use crate::text::{hex, printable};
-use crate::verdict::judge_peer;
+use crate::verdict::{judge_peer, Wanted};
 
 /// How long a chain's verdict may be carried over.
 const MAX_AGE: Duration = Duration::from_secs(3600);
@@ -80,7 +80,7 @@ pub(crate) fn verify_peer(ssl: &SslRef, ctx: &mut X509StoreContextRef) -> Option
         certificate: None,
         holds_until: holds_until(leaf),
     });
-    let verdict = judge_peer(&watch.rules, watch.role, &examined.checks);
+    let verdict = judge_peer(Wanted::by(&watch.rules, watch.role), &examined.checks);
     *watch.examined.lock().unwrap_or_else(PoisonError::into_inner) = Some(examined);
     if verdict.is_err() {
         // The alert that the peer is sent follows from this.

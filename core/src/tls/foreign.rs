@@ -19,7 +19,7 @@ use crate::name::ServerName;
 use crate::outcome::{self, Effective, Outcome, Peer, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
-use crate::verdict::judge_rules;
+use crate::verdict::judge_outcome;
 
 extern "C" {
     fn SSL_set_session_id_context(ssl: *mut sys::SSL, id: *const c_uchar, length: c_uint) -> c_int;
@@ -222,7 +222,7 @@ pub unsafe fn check(ssl: *mut Ssl, version: u64) -> Result<Outcome> {
     if let Some(found) = examined {
         found.record(&mut outcome);
     }
-    if let Err(shortfall) = judge_rules(&watch.rules, &outcome) {
+    if let Err(shortfall) = judge_outcome(watch.rules.level, &outcome) {
         if !finished {
             outcome.channel = None;
             outcome.identity = Default::default();
