@@ -98,7 +98,7 @@ impl Level {
             }
             // Beside SMTP, records of which none can be used mean PKIX (RFC 7673 §3.1).
             Level::Dane => matches!(effective, May | Encrypt | Verify | Dane),
-            Level::Opportunistic => matches!(effective, May | Encrypt | Dane | Sts),
+            Level::Opportunistic => matches!(effective, May | Encrypt | Verify | Dane | Sts),
             Level::Strict => matches!(effective, Verify | Dane | Sts),
         }
     }

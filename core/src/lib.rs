@@ -53,6 +53,7 @@ pub mod protocol;
 mod refusal;
 mod rules;
 mod session;
+mod settle;
 mod sys;
 mod text;
 mod tls;

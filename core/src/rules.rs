@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::dane::Dane;
 use crate::demand::Demand;
 use crate::level::{Level, MinTls};
 use crate::name::ServerName;
@@ -62,6 +63,11 @@ impl Rules {
             Some(demand) => demand.effective,
             None => self.level.effective(),
         }
+    }
+
+    /// The TLSA records by which the peer is verified.
+    pub(crate) fn dane(&self) -> Option<&Dane> {
+        self.demand.as_ref()?.dane.as_deref()
     }
 
     /// Whether the settings make sense for a server.

@@ -50,8 +50,16 @@ impl Examined {
 pub(crate) fn verify_peer(ssl: &SslRef, ctx: &mut X509StoreContextRef) -> Option<bool> {
     let watch = ssl.ex_data(super::watch_index()?)?;
     watch.began.store(true, Ordering::SeqCst);
-    let mut log = ffi::verify_logged(ctx);
-    let mut root = root_of(ctx);
+    let mut dane = None;
+    let first = if watch.rules.dane().is_some() {
+        let log = ffi::verify_logged(ctx);
+        dane = Some(by_dane(ssl, &log));
+        // OpenSSL has looked at nothing else; what PKIX says is for the record.
+        ffi::verify_without_dane(ctx, |ctx| (ffi::verify_logged(ctx), root_of(ctx)))?
+    } else {
+        (ffi::verify_logged(ctx), root_of(ctx))
+    };
+    let (mut log, mut root) = first;
     if watch.trust_is_system && log.iter().any(|(code, _)| lacks_issuer(*code)) {
         match trust::system_bundle() {
             Ok(Some(bundle)) => {
@@ -72,13 +80,14 @@ pub(crate) fn verify_peer(ssl: &SslRef, ctx: &mut X509StoreContextRef) -> Option
     let examined = examine(Known {
         leaf,
         chain,
+        dane,
         root,
         out_of_time: in_time(&log),
         names: &watch.names,
         rules: &watch.rules,
         role: watch.role,
         certificate: None,
-        holds_until: holds_until(leaf),
+        holds_until: holds_until(leaf, &watch.rules),
     });
     let verdict = judge_peer(Wanted::by(&watch.rules, watch.role), &examined.checks);
     *watch.examined.lock().unwrap_or_else(PoisonError::into_inner) = Some(examined);
@@ -92,8 +101,21 @@ pub(crate) fn verify_peer(ssl: &SslRef, ctx: &mut X509StoreContextRef) -> Option
     Some(verdict.is_ok())
 }
 
-/// Runs the checks again on the certificate of a resumed session; only the chain's verdict is
-/// carried over.
+/// What OpenSSL's DANE has come to: the check, and the evidence.
+fn by_dane(ssl: &SslRef, log: &[ffi::Fault]) -> (Check, Option<String>) {
+    let matched = ffi::dane::matched(ssl);
+    let fault = log.first().map(|fault| explain(*fault));
+    let why_not = match (&matched, fault) {
+        (_, Some(fault)) => Some(fault),
+        (None, None) => Some("no TLSA record matches".to_owned()),
+        (Some(_), None) => None,
+    };
+    let evidence = matched.map(|record| format!("TLSA {}", crate::dane::as_text(&record)));
+    (verdict(CheckKind::Dane, why_not), evidence)
+}
+
+/// Runs the checks again on the certificate of a resumed session; only the verdicts on the chain, PKIX's and
+/// DANE's, are carried over.
 pub(crate) fn examine_again(
     leaf: &X509Ref,
     before: &Examined,
@@ -110,9 +132,11 @@ pub(crate) fn examine_again(
             ok: false,
             why: Some("the chain's verdict was not kept".to_owned()),
         });
+    let dane = before.checks.iter().find(|c| c.check == CheckKind::Dane);
     examine(Known {
         leaf,
         chain,
+        dane: dane.map(|check| (check.clone(), before.identity.evidence.clone())),
         root: before.root.clone(),
         out_of_time: None,
         names,
@@ -127,6 +151,8 @@ pub(crate) fn examine_again(
 struct Known<'a> {
     leaf: &'a X509Ref,
     chain: Check,
+    /// With its evidence.
+    dane: Option<(Check, Option<String>)>,
     root: Option<String>,
     out_of_time: Option<String>,
     names: &'a [ServerName],
@@ -140,6 +166,7 @@ fn examine(known: Known<'_>) -> Examined {
     let Known {
         leaf,
         chain,
+        dane,
         root,
         out_of_time,
         names,
@@ -170,6 +197,10 @@ fn examine(known: Known<'_>) -> Examined {
         // No name is expected of a client.
         Role::Server => vec![chain, time],
     };
+    let pkix = checks.iter().all(|check| check.ok);
+    let by_dane = dane.as_ref().filter(|(check, _)| check.ok).map(|(_, evidence)| evidence.clone());
+    checks.extend(dane.map(|(check, _)| check));
+    checks.extend(rules.demand.as_ref().and_then(|demand| demand.sts.clone()));
     let mut pinned = None;
     if rules.level == Level::Fingerprint {
         pinned = [&certificate.sha256, &certificate.spki_sha256]
@@ -187,6 +218,11 @@ fn examine(known: Known<'_>) -> Examined {
         ));
     }
     let identity = match (pinned, matched) {
+        (None, _) if by_dane.is_some() => Identity {
+            proven_by: Some(ProvenBy::Dane),
+            name: names.first().map(ToString::to_string),
+            evidence: by_dane.flatten(),
+        },
         (Some(pin), _) => Identity {
             proven_by: Some(ProvenBy::Fingerprint),
             name: match role {
@@ -195,7 +231,7 @@ fn examine(known: Known<'_>) -> Examined {
             },
             evidence: Some(format!("sha256 {pin}")),
         },
-        (None, None) if role == Role::Server && checks.iter().all(|c| c.ok) => Identity {
+        (None, None) if role == Role::Server && pkix => Identity {
             proven_by: Some(ProvenBy::Pkix),
             name: Some(certificate.names.first().unwrap_or(&certificate.subject).clone()),
             evidence: Some(match &root {
@@ -203,7 +239,7 @@ fn examine(known: Known<'_>) -> Examined {
                 None => certificate.subject.clone(),
             }),
         },
-        (None, Some((name, matched))) if checks.iter().all(|c| c.ok) => Identity {
+        (None, Some((name, matched))) if pkix => Identity {
             proven_by: Some(ProvenBy::Pkix),
             name: Some(name.to_string()),
             evidence: Some(match &root {
@@ -348,11 +384,13 @@ fn rfc3339(time: &Asn1TimeRef) -> Option<String> {
     Some(humantime::format_rfc3339_seconds(at).to_string())
 }
 
-/// An hour at most, and not longer than the certificate.
-fn holds_until(cert: &X509Ref) -> Instant {
+/// An hour at most, and not longer than the certificate, the TLSA records or the MTA-STS policy.
+fn holds_until(cert: &X509Ref, rules: &Rules) -> Instant {
     let now = Instant::now();
     let time = MAX_AGE.min(Duration::from_secs(seconds_left(cert)));
-    now.checked_add(time).unwrap_or(now)
+    let until = now.checked_add(time).unwrap_or(now);
+    let demanded = rules.demand.as_ref().and_then(|demand| demand.holds_until);
+    demanded.map_or(until, |demanded| demanded.min(until))
 }
 
 /// Seconds until the certificate ends; 0 if it has.

@@ -1,30 +1,36 @@
 //! The client's `SSL_CTX`, and what it has in common with the server's.
 
+use std::os::raw::c_int;
+
 use openssl::ssl::{
-    SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVerifyMode,
+    SslContext, SslContextBuilder, SslMethod, SslRef, SslMode, SslOptions, SslSessionCacheMode, SslVerifyMode,
     SslVersion,
 };
 
 use super::{bug, ffi, identity::Identity, trust::Trust};
 use crate::error::Result;
 use crate::level::MinTls;
-use crate::outcome::Effective;
+use crate::outcome::{Effective, Role};
 use crate::rules::Rules;
 
 /// What a client needs for its handshakes.
 pub(super) struct Context {
     pub(super) context: SslContext,
     pub(super) trust_is_system: bool,
+    /// OpenSSL's own security level, where nothing lowers it.
+    pub(super) security: c_int,
     pub(super) identity: Option<Identity>,
 }
 
 impl Context {
     pub(super) fn build(rules: &Rules) -> Result<Self> {
         let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(bug)?;
-        common_settings(&mut builder, rules)?;
+        let security = ffi::security_level(&builder);
+        common_settings(&mut builder, rules, Role::Client)?;
         let trust = Trust::load(rules)?;
         builder.set_cert_store(trust.store);
         builder.set_verify(SslVerifyMode::PEER);
+        ffi::dane::allow(&mut builder).map_err(bug)?;
         ffi::verify_peer_ourselves(&mut builder);
         let identity = match &rules.client_cert {
             Some((cert, key)) => Some(Identity::read(cert, key, "client")?),
@@ -38,14 +44,30 @@ impl Context {
         Ok(Self {
             context: builder.build(),
             trust_is_system: trust.is_system,
+            security,
             identity,
         })
     }
 }
 
+impl Context {
+    /// Sets what this connection's rules want otherwise than others of the same policy.
+    pub(super) fn suit(&self, ssl: &mut SslRef, rules: &Rules) -> Result<()> {
+        let (oldest, security) = oldest(rules, rules.effective());
+        ssl.set_min_proto_version(Some(oldest)).map_err(bug)?;
+        let security = security.and_then(|level| c_int::try_from(level).ok());
+        ffi::set_security_level(ssl, security.unwrap_or(self.security));
+        Ok(())
+    }
+}
+
 /// Versions, options and modes that client and server share.
-pub(super) fn common_settings(builder: &mut SslContextBuilder, rules: &Rules) -> Result<()> {
-    let (oldest, security) = oldest(rules);
+pub(super) fn common_settings(builder: &mut SslContextBuilder, rules: &Rules, role: Role) -> Result<()> {
+    // As lax as any connection of this policy may be; one that must not be is made stricter by itself.
+    let (oldest, security) = match role {
+        Role::Client => oldest(rules, rules.level.effective()),
+        Role::Server => oldest(rules, Effective::Encrypt),
+    };
     builder.set_min_proto_version(Some(oldest)).map_err(bug)?;
     if let Some(level) = security {
         builder.set_security_level(level);
@@ -61,8 +83,8 @@ pub(super) fn common_settings(builder: &mut SslContextBuilder, rules: &Rules) ->
 }
 
 /// The oldest version, and OpenSSL's security level where that must be lowered for it.
-pub(super) fn oldest(rules: &Rules) -> (SslVersion, Option<u32>) {
-    let lax = rules.level.effective() == Effective::May && rules.min_tls.is_none();
+pub(super) fn oldest(rules: &Rules, effective: Effective) -> (SslVersion, Option<u32>) {
+    let lax = effective == Effective::May && rules.min_tls.is_none();
     let oldest = match rules.min_tls {
         // Weak TLS beats clear (RFC 7435).
         None if lax => SslVersion::TLS1,

@@ -2,6 +2,7 @@
 //! and in `sys.rs`. Every wrapper names the C functions that it stands for.
 #![allow(unsafe_code)]
 
+pub(crate) mod dane;
 pub(crate) mod server;
 
 use std::net::IpAddr;
@@ -47,6 +48,7 @@ extern "C" {
     fn X509_STORE_CTX_set_verify_cb(ctx: *mut sys::X509_STORE_CTX, callback: VerifyCallback);
     fn X509_STORE_CTX_get0_param(ctx: *mut sys::X509_STORE_CTX) -> *mut sys::X509_VERIFY_PARAM;
     fn X509_STORE_CTX_get0_cert(ctx: *mut sys::X509_STORE_CTX) -> *mut sys::X509;
+    fn X509_STORE_CTX_get0_store(ctx: *const sys::X509_STORE_CTX) -> *mut sys::X509_STORE;
     fn X509_STORE_CTX_get0_untrusted(ctx: *mut sys::X509_STORE_CTX) -> *mut sys::stack_st_X509;
     fn X509_STORE_CTX_set_ex_data(ctx: *mut sys::X509_STORE_CTX, idx: c_int, data: *mut c_void) -> c_int;
     fn X509_VERIFY_PARAM_set1(to: *mut sys::X509_VERIFY_PARAM, from: *const sys::X509_VERIFY_PARAM) -> c_int;
@@ -67,6 +69,7 @@ const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 const CRYPTO_EX_INDEX_X509_STORE_CTX: c_int = 5;
 const SSL_CTRL_GET_NEGOTIATED_GROUP: c_int = 134;
 const TLSEXT_NID_UNKNOWN: c_long = 0x100_0000;
+const NEVER_CHECK_SUBJECT: c_uint = 0x20;
 
 /// A fault found by X509_verify_cert: its X509_V_ERR number and the depth of the certificate.
 pub(crate) type Fault = (c_int, c_int);
@@ -223,9 +226,36 @@ pub(crate) fn verify_with_store<T>(
                     X509_STORE_CTX_get0_param(raw),
                 );
             }
+            dane::forget_names(ctx);
             Ok(with(ctx))
         })
         .ok()
+}
+
+/// Verifies the same chain against the same store once more, by PKIX alone: after DANE, for the record. Stands
+/// for X509_STORE_CTX_get0_store.
+pub(crate) fn verify_without_dane<T>(
+    first: &X509StoreContextRef,
+    with: impl FnOnce(&mut X509StoreContextRef) -> T,
+) -> Option<T> {
+    // SAFETY: the context keeps its store alive as long as itself.
+    let store = unsafe {
+        let store = X509_STORE_CTX_get0_store(first.as_ptr());
+        (!store.is_null()).then(|| X509StoreRef::from_ptr(store))?
+    };
+    verify_with_store(first, store, with)
+}
+
+/// Stands for SSL_CTX_get_security_level.
+pub(crate) fn security_level(builder: &SslContextBuilder) -> c_int {
+    // SAFETY: the builder's context is valid.
+    unsafe { sys::SSL_CTX_get_security_level(builder.as_ptr()) }
+}
+
+/// Stands for SSL_set_security_level.
+pub(crate) fn set_security_level(ssl: &mut SslRef, level: c_int) {
+    // SAFETY: the SSL is valid.
+    unsafe { sys::SSL_set_security_level(ssl.as_ptr(), level) }
 }
 
 /// Wraps an X509_V_ERR number.
@@ -246,7 +276,6 @@ pub(crate) fn leaf(ctx: &X509StoreContextRef) -> Option<&X509Ref> {
 /// Whether the certificate is for this DNS name, and which of its names matched: subjectAltName
 /// only, a wildcard is the whole left-most label. Stands for X509_check_host.
 pub(crate) fn check_host(cert: &X509Ref, name: &str) -> Option<String> {
-    const NEVER_CHECK_SUBJECT: c_uint = 0x20;
     let flags = sys::X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | NEVER_CHECK_SUBJECT;
     let mut matched: *mut c_char = ptr::null_mut();
     // SAFETY: pointer and length are those of one live string; OpenSSL allocates the match, which

@@ -122,8 +122,8 @@ pub unsafe fn prepare(
         SslRef::from_ptr_mut(ssl)
     };
     let knows_peer = matches!(
-        rules.level.effective(),
-        Effective::Fingerprint | Effective::Verify
+        rules.effective(),
+        Effective::Fingerprint | Effective::Verify | Effective::Dane | Effective::Sts
     );
     if knows_peer && has_anonymous_ciphers(ssl) {
         return Err(Error::invalid(
@@ -133,7 +133,7 @@ pub unsafe fn prepare(
     let shared = policy.shared.get(rules)?;
     ssl.set_verify(SslVerifyMode::PEER);
     super::ask_for(ssl, rules, &host, service.protocol().alpn)?;
-    let (oldest, security) = context::oldest(rules);
+    let (oldest, security) = context::oldest(rules, rules.effective());
     ssl.set_min_proto_version(Some(oldest)).map_err(bug)?;
     let mut id = [0; 32];
     openssl::rand::rand_bytes(&mut id).map_err(bug)?;

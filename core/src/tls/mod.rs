@@ -130,6 +130,23 @@ fn ask_for(ssl: &mut SslRef, rules: &Rules, host: &ServerName, alpn: Option<&str
     Ok(())
 }
 
+/// Has the peer verified by the TLSA records of its domain, where they count.
+fn demand_dane(ssl: &mut SslRef, rules: &Rules) -> Result<()> {
+    let Some(dane) = rules.dane() else {
+        return Ok(());
+    };
+    let names = std::iter::once(&dane.base).chain(&dane.names).chain(&rules.names);
+    let names = names.filter_map(ServerName::sni);
+    if ffi::dane::enable(ssl, &dane.records, names).map_err(bug)? {
+        Ok(())
+    } else {
+        Err(Error::new(
+            Word::Bug,
+            "OpenSSL cannot use TLSA records that were found to be usable",
+        ))
+    }
+}
+
 /// The names that the peer's certificate may have.
 fn names(rules: &Rules, host: &ServerName) -> Vec<ServerName> {
     let mut names = vec![host.clone()];
@@ -173,6 +190,8 @@ impl Shared {
     ) -> Result<Prepared> {
         let context = self.get(rules)?;
         let mut ssl = Ssl::new(&context.context).map_err(bug)?;
+        context.suit(&mut ssl, rules)?;
+        demand_dane(&mut ssl, rules)?;
         ask_for(&mut ssl, rules, target.host, target.alpn)?;
         let names = names(rules, target.host);
         let (resumed, slot) = match beside {
@@ -239,9 +258,10 @@ impl Shared {
     }
 }
 
-/// What goes into SNI.
+/// What goes into SNI: with DANE the TLSA base domain (RFC 7672 §8.1).
 pub(crate) fn sni<'a>(rules: &'a Rules, host: &'a ServerName) -> Option<&'a str> {
-    rules.sni.as_ref().unwrap_or(host).sni()
+    let base = rules.dane().map(|dane| &dane.base);
+    rules.sni.as_ref().or(base).unwrap_or(host).sni()
 }
 
 /// The name that the client has sent.

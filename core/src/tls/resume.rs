@@ -11,7 +11,9 @@ use openssl::ssl::{SslRef, SslSession};
 
 use super::check::Examined;
 use super::{lock, Target};
+use crate::dns::Tlsa;
 use crate::name::ServerName;
+use crate::outcome::Effective;
 use crate::rules::Rules;
 
 /// Tickets kept for one target: a server sends two, and both may be used at once.
@@ -29,6 +31,8 @@ pub(crate) struct Key {
     names: Vec<ServerName>,
     sni: Option<String>,
     pins: Vec<[u8; 32]>,
+    effective: Effective,
+    tlsa: Vec<Tlsa>,
 }
 
 impl Key {
@@ -39,6 +43,8 @@ impl Key {
             names: names.to_vec(),
             sni: super::sni(rules, target.host).map(str::to_owned),
             pins: rules.fingerprints.clone(),
+            effective: rules.effective(),
+            tlsa: rules.dane().map_or_else(Vec::new, |dane| dane.records.clone()),
         }
     }
 }

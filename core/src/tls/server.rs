@@ -13,6 +13,7 @@ use openssl::ssl::{
 use openssl::x509::X509Ref;
 
 use super::{bug, ffi, identity::Identity, pem, trust::Trust, watch_index};
+use crate::outcome::Role;
 use crate::error::{Error, Result};
 use crate::name::ServerName;
 use crate::rules::{Rules, ServerCert};
@@ -42,7 +43,7 @@ impl ServerContext {
     pub(super) fn build(rules: &Rules, before: Option<&Self>) -> Result<Self> {
         let identities = Identities::read(&rules.server_certs)?;
         let mut builder = SslContext::builder(SslMethod::tls_server()).map_err(bug)?;
-        super::context::common_settings(&mut builder, rules)?;
+        super::context::common_settings(&mut builder, rules, Role::Server)?;
         builder.set_options(SslOptions::CIPHER_SERVER_PREFERENCE);
         let trust = Trust::load(rules)?;
         let trust_is_system = trust.is_system;
