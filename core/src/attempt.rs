@@ -1,5 +1,7 @@
 //! One attempt on one connection: what is wanted, until when, and what has happened so far.
 
+mod settled;
+
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -103,12 +105,18 @@ impl Attempt {
         peer: Peer,
         policy: &Policy,
     ) -> Self {
+        let mut outcome = Outcome::begin(service.map(Service::word), role, policy.rules.level, peer);
+        outcome.effective = policy.rules.effective();
+        if let Some(demand) = &policy.rules.demand {
+            outcome.domain = demand.domain.clone();
+            outcome.notes.extend(demand.notes.iter().cloned());
+        }
         Self {
             service,
             host,
             policy: policy.clone(),
             deadline: Deadline::after(Some(policy.rules.timeout)),
-            outcome: Outcome::begin(service.map(Service::word), role, policy.rules.level, peer),
+            outcome,
             heard: Vec::new(),
             unread: Vec::new(),
             stay_plain: false,

@@ -4,6 +4,8 @@
 //! What is here decides which records can be used and what follows from a look-up. Whether a certificate
 //! matches is OpenSSL's own verdict (tls/ffi/dane.rs).
 
+pub(crate) mod host;
+
 use openssl::pkey::PKey;
 use openssl::x509::X509;
 

@@ -36,9 +36,11 @@ impl Negotiation {
     ///
     /// # Errors
     /// `invalid` for an unknown protocol word or host, for a stage that the protocol does not have,
-    /// and for what is wrong with the policy.
+    /// and for what is wrong with the policy, such as a level `dane` without
+    /// [`tlsa_proof`](Policy::tlsa_proof): nothing is looked up here, as nothing here may wait.
     pub fn new(protocol: &str, host: &str, stage: Stage, policy: &Policy) -> Result<Self> {
-        Self::client(Attempt::client(Some(find(protocol)?), host, policy)?, stage, None)
+        let attempt = Attempt::client(Some(find(protocol)?), host, policy)?;
+        Self::client(attempt.settled_without_asking()?, stage, None)
     }
 
     /// Begins the server's side: hand over what the client has said since its upgrade command

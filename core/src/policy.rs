@@ -1,5 +1,6 @@
 //! What must hold: the level and everything a caller may demand of a connection.
 
+mod domain;
 mod server;
 
 use std::fmt;
@@ -53,6 +54,12 @@ impl Policy {
                 addresses: Vec::new(),
                 source_address: None,
                 name_from: NameFrom::Caller,
+                tlsa: Vec::new(),
+                tlsa_proof: None,
+                tlsa_port: None,
+                port: None,
+                sts_port: None,
+                resolver: None,
                 demand: None,
                 observer: None,
                 interrupt_hook: None,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::dane::Dane;
 use crate::demand::Demand;
+use crate::dns::{Proof, Resolver, Tlsa};
 use crate::level::{Level, MinTls};
 use crate::name::ServerName;
 use crate::outcome::{Effective, Line, NameFrom};
@@ -18,6 +19,13 @@ pub(crate) type Observer = Arc<dyn Fn(&Line) + Send + Sync>;
 
 /// Called when a signal interrupts a wait; an error ends the wait.
 pub type InterruptHook = fn() -> io::Result<()>;
+
+/// How a look-up of the caller's own went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LookedUp {
+    Answered(Proof),
+    Failed,
+}
 
 /// Where a server's certificate and key come from.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,6 +58,17 @@ pub(crate) struct Rules {
     pub(crate) addresses: Vec<IpAddr>,
     pub(crate) source_address: Option<SocketAddr>,
     pub(crate) name_from: NameFrom,
+    /// TLSA records of the caller's own look-up.
+    pub(crate) tlsa: Vec<Tlsa>,
+    /// How that went; `None`: we look up ourselves.
+    pub(crate) tlsa_proof: Option<LookedUp>,
+    /// The port in the name of TLSA records, where it is another than the one dialled.
+    pub(crate) tlsa_port: Option<u16>,
+    /// The port of a domain's mail hosts; 25.
+    pub(crate) port: Option<u16>,
+    /// The port of the host that has the MTA-STS policy; 443.
+    pub(crate) sts_port: Option<u16>,
+    pub(crate) resolver: Option<Resolver>,
     /// What the peer's domain asks for, once that is known.
     pub(crate) demand: Option<Arc<Demand>>,
     pub(crate) observer: Option<Observer>,
@@ -99,6 +118,17 @@ impl Rules {
 
     /// Whether the settings make sense together; checked at first use.
     pub(crate) fn consistent(&self) -> Result<()> {
+        if !self.tlsa.is_empty() && !self.level.heeds_dane() {
+            return Err(Error::invalid(format!(
+                "level \"{}\" ignores TLSA records; use dane, dane-only, opportunistic or strict",
+                self.level.as_str()
+            )));
+        }
+        if !self.tlsa.is_empty() && self.tlsa_proof.is_none() {
+            return Err(Error::invalid(
+                "TLSA records that are handed in want the proof that goes with them (tlsa_proof)",
+            ));
+        }
         match (self.level, self.fingerprints.is_empty()) {
             (Level::Fingerprint, true) => Err(Error::invalid(
                 "level \"fingerprint\" needs at least one fingerprint",

@@ -68,13 +68,16 @@ impl Session<'static> {
     pub fn connect(protocol: &str, host: &str, port: u16, policy: &Policy) -> Result<Self> {
         let service = find(protocol)?;
         let port = if port == 0 { service.default_port() } else { port };
-        let attempt = Attempt::client(Some(service), host, policy)?;
+        let mut attempt = Attempt::client(Some(service), host, policy)?;
+        attempt.outcome.peer.port = Some(port);
+        let attempt = attempt.settled()?;
         let deadline = attempt.deadline;
+        let settled = attempt.policy.clone();
         let error = match Self::dial(attempt, port) {
             Ok(session) => return Ok(session),
             Err(error) => error,
         };
-        match Attempt::in_clear_after(&error, service, host, policy, deadline) {
+        match Attempt::in_clear_after(&error, service, host, &settled, deadline) {
             Some(again) => Self::dial(again, port),
             None => Err(error),
         }
@@ -269,8 +272,9 @@ impl<'fd> Session<'fd> {
         policy: &Policy,
     ) -> Result<Self> {
         let connection = usable(connection)?;
-        let attempt = Attempt::client(service, host, policy)?;
-        Self::make_client(attempt, connection, stage, pending)
+        let mut attempt = Attempt::client(service, host, policy)?;
+        attempt.note_peer(connection.as_fd());
+        Self::make_client(attempt.settled()?, connection, stage, pending)
     }
 
     fn make_client(
