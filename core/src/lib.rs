@@ -65,7 +65,7 @@ mod wire;
 pub use cache::Cache;
 pub use connection::Connection;
 pub use dialog::Stage;
-pub use dns::{Proof, Resolver};
+pub use dns::{Lookup, Proof, RawAnswer, Resolver};
 pub use engine::Want;
 pub use error::{Error, Result, Word};
 pub use level::{Level, MinTls};
