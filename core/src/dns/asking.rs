@@ -133,6 +133,16 @@ impl<'a> Asking<'a> {
         Answer::of(self.ask_one(name, rdata::SRV)?, rdata::srv, "SRV")
     }
 
+    /// Whether the name is an alias by a secure CNAME, wherever that leads: its own zone is signed, though the
+    /// target's is not (RFC 7672 §2.2.2).
+    ///
+    /// # Errors
+    /// As [`mx`](Self::mx).
+    pub(crate) fn is_secure_alias(&self, name: &str) -> Result<bool> {
+        let answer = self.ask_one(name, rdata::CNAME)?;
+        Ok(answer.proof == Proof::Secure && !answer.rdata.is_empty())
+    }
+
     fn ask_one(&self, name: &str, kind: u16) -> Result<RawAnswer> {
         self.ask(name, &[kind])?
             .pop()

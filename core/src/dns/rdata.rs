@@ -12,6 +12,7 @@ use super::{Mx, Srv, Tlsa};
 
 pub(super) const A: u16 = Rtype::A.to_int();
 pub(super) const AAAA: u16 = Rtype::AAAA.to_int();
+pub(super) const CNAME: u16 = Rtype::CNAME.to_int();
 pub(super) const MX: u16 = Rtype::MX.to_int();
 pub(super) const SRV: u16 = Rtype::SRV.to_int();
 pub(super) const TLSA: u16 = Rtype::TLSA.to_int();
