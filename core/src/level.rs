@@ -93,9 +93,12 @@ impl Level {
     pub(crate) fn may_become(self, effective: Effective) -> bool {
         use Effective::{Dane, Encrypt, May, Sts, Verify};
         match self {
-            Level::None | Level::May | Level::Encrypt | Level::Fingerprint | Level::Verify | Level::DaneOnly => {
-                effective == self.effective()
-            }
+            Level::None
+            | Level::May
+            | Level::Encrypt
+            | Level::Fingerprint
+            | Level::Verify
+            | Level::DaneOnly => effective == self.effective(),
             // Beside SMTP, records of which none can be used mean PKIX (RFC 7673 §3.1).
             Level::Dane => matches!(effective, May | Encrypt | Verify | Dane),
             Level::Opportunistic => matches!(effective, May | Encrypt | Verify | Dane | Sts),

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
 use crate::dane::Dane;
 use crate::demand::Demand;
 use crate::dns::{Proof, Resolver, Tlsa};
+use crate::error::{Error, Result};
 use crate::level::{Level, MinTls};
 use crate::name::ServerName;
 use crate::outcome::{Effective, Line, NameFrom};

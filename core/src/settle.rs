@@ -77,12 +77,16 @@ pub(crate) fn settle(level: Level, way: Way, dane: &dane::Found, sts: &Sts) -> R
                 Word::StsUnavailable,
                 format!("the MX records are not signed, and the MTA-STS policy cannot be had: {why}"),
             ),
-            _ => name_insecure("neither signed MX records nor an enforced MTA-STS policy vouch for this host"),
+            _ => {
+                name_insecure("neither signed MX records nor an enforced MTA-STS policy vouch for this host")
+            }
         });
     }
     match (level, dane) {
         (_, dane::Found::Usable(_)) => plain(Effective::Dane),
-        (Level::DaneOnly, dane::Found::Unusable) => Err(no_dane("none of its secure TLSA records can be used")),
+        (Level::DaneOnly, dane::Found::Unusable) => {
+            Err(no_dane("none of its secure TLSA records can be used"))
+        }
         (Level::DaneOnly, _) => Err(no_dane("it has no secure TLSA records")),
         (Level::Strict, _) => plain(Effective::Verify),
         // Secure records that nobody can use still say that there is TLS (RFC 7672 §2.2).

@@ -55,7 +55,9 @@ impl Wanted {
     fn of(level: Level, outcome: &Outcome) -> Self {
         let name_from = outcome.peer.name_from.unwrap_or(NameFrom::Caller);
         let enforced = outcome.domain.iter().flat_map(|d| &d.policies).any(|policy| {
-            policy.kind == PolicyType::Sts && policy.mode == Some(StsMode::Enforce) && policy.failure.is_none()
+            policy.kind == PolicyType::Sts
+                && policy.mode == Some(StsMode::Enforce)
+                && policy.failure.is_none()
         });
         Self {
             level,
@@ -76,7 +78,10 @@ pub(crate) fn judge_outcome(level: Level, outcome: &Outcome) -> Result<(), Short
     if !level.may_become(wanted.effective) {
         return Err(Shortfall::new(
             Word::Bug,
-            format!("level \"{}\" cannot come to what the outcome says", level.as_str()),
+            format!(
+                "level \"{}\" cannot come to what the outcome says",
+                level.as_str()
+            ),
         ));
     }
     match (wanted.effective, outcome.channel) {
@@ -243,13 +248,15 @@ mod tests {
                         let mut begun = Outcome::begin(Some("smtp"), role, level, peer);
                         begun.effective = effective;
                         begun.domain = enforced.then(enforcing);
-                        let mut try_one = |outcome: &Outcome, channel: &str, because: &str, checks: [usize; 6]| {
-                            let mut columns = vec![role_word, level.as_str(), effective_word, channel, because];
-                            columns.extend(checks.map(|c| RESULTS[c].0));
-                            columns.push(if enforced { "yes" } else { "no" });
-                            columns.push(from.as_str());
-                            play(&rows, &mut used, level, outcome, &columns);
-                        };
+                        let mut try_one =
+                            |outcome: &Outcome, channel: &str, because: &str, checks: [usize; 6]| {
+                                let mut columns =
+                                    vec![role_word, level.as_str(), effective_word, channel, because];
+                                columns.extend(checks.map(|c| RESULTS[c].0));
+                                columns.push(if enforced { "yes" } else { "no" });
+                                columns.push(from.as_str());
+                                play(&rows, &mut used, level, outcome, &columns);
+                            };
                         for (word, because) in BECAUSE {
                             let mut outcome = begun.clone();
                             outcome.channel = Some(Channel::Plain);

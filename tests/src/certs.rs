@@ -163,6 +163,7 @@ pub fn identity(name: &str) -> &'static Identity {
                 leaf("client.example.test", &["DNS:client.example.test"]),
             ),
             ("other-client", issue(good, Some(&other))),
+            ("intermediate", middle),
             ("other-ca", other),
             ("ca", ca),
         ])

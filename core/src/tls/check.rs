@@ -198,7 +198,10 @@ fn examine(known: Known<'_>) -> Examined {
         Role::Server => vec![chain, time],
     };
     let pkix = checks.iter().all(|check| check.ok);
-    let by_dane = dane.as_ref().filter(|(check, _)| check.ok).map(|(_, evidence)| evidence.clone());
+    let by_dane = dane
+        .as_ref()
+        .filter(|(check, _)| check.ok)
+        .map(|(_, evidence)| evidence.clone());
     checks.extend(dane.map(|(check, _)| check));
     checks.extend(rules.demand.as_ref().and_then(|demand| demand.sts.clone()));
     let mut pinned = None;

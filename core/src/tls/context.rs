@@ -3,8 +3,8 @@
 use std::os::raw::c_int;
 
 use openssl::ssl::{
-    SslContext, SslContextBuilder, SslMethod, SslRef, SslMode, SslOptions, SslSessionCacheMode, SslVerifyMode,
-    SslVersion,
+    SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslRef, SslSessionCacheMode,
+    SslVerifyMode, SslVersion,
 };
 
 use super::{bug, ffi, identity::Identity, trust::Trust};

@@ -13,9 +13,9 @@ use openssl::ssl::{
 use openssl::x509::X509Ref;
 
 use super::{bug, ffi, identity::Identity, pem, trust::Trust, watch_index};
-use crate::outcome::Role;
 use crate::error::{Error, Result};
 use crate::name::ServerName;
+use crate::outcome::Role;
 use crate::rules::{Rules, ServerCert};
 
 /// How long a ticket is good for, in seconds.

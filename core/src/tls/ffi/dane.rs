@@ -29,7 +29,11 @@ extern "C" {
     ) -> c_int;
     fn SSL_add1_host(ssl: *mut sys::SSL, name: *const c_char) -> c_int;
     fn SSL_set_hostflags(ssl: *mut sys::SSL, flags: c_uint);
-    fn SSL_get0_dane_authority(ssl: *mut sys::SSL, cert: *mut *mut sys::X509, key: *mut *mut sys::EVP_PKEY) -> c_int;
+    fn SSL_get0_dane_authority(
+        ssl: *mut sys::SSL,
+        cert: *mut *mut sys::X509,
+        key: *mut *mut sys::EVP_PKEY,
+    ) -> c_int;
     fn SSL_get0_dane_tlsa(
         ssl: *mut sys::SSL,
         usage: *mut u8,
