@@ -18,8 +18,12 @@ mod message;
 mod rdata;
 mod resolv_conf;
 mod resolver;
+#[cfg(test)]
+pub(crate) mod server;
 mod stub;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 pub use resolver::{Lookup, RawAnswer, Resolver};
 
