@@ -26,6 +26,7 @@ mod tcp;
 mod tests;
 
 pub use resolver::{Lookup, RawAnswer, Resolver};
+pub(crate) use stub::random;
 
 /// What DNSSEC says of an answer (RFC 4033 §5, in its words).
 #[must_use]
