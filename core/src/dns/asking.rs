@@ -190,7 +190,9 @@ impl<'a> Asking<'a> {
                 ));
             }
             names.push(answer.name.clone());
-            let next = Question::new(&answer.name, question.kind())?;
+            let next = Question::new(&answer.name, question.kind()).map_err(|e| {
+                Error::new(Word::LookupFailed, format!("look up {question}: {}", e.message()))
+            })?;
             let raw = self
                 .put(&[next])?
                 .pop()

@@ -41,6 +41,12 @@ impl Question {
         if name.is_empty() {
             return Err(wrong("is empty"));
         }
+        // In a file of zones these would end the name.
+        if !name.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(wrong(
+                "has a space, a control character or what is not ASCII; give A-labels",
+            ));
+        }
         let parsed = name
             .parse()
             .map_err(|e: domain::base::name::FromStrError| wrong(&format!("cannot be asked for: {e}")))?;

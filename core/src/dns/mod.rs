@@ -18,10 +18,15 @@ mod message;
 mod rdata;
 mod resolv_conf;
 mod resolver;
+#[cfg(test)]
+pub(crate) mod server;
 mod stub;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 pub use resolver::{Lookup, RawAnswer, Resolver};
+pub(crate) use stub::random;
 
 /// What DNSSEC says of an answer (RFC 4033 §5, in its words).
 #[must_use]

@@ -278,3 +278,25 @@ fn server(text: &str) -> Option<SocketAddr> {
         (ip, None) => Some(SocketAddr::new(ip, port)),
     }
 }
+
+#[cfg(test)]
+impl Resolver {
+    /// The same servers, whose AD does not count.
+    pub(crate) fn untrusted(&self) -> Self {
+        match &self.source {
+            Source::Stub(stub) => Self::stub(Stub {
+                trusted: false,
+                ..(**stub).clone()
+            }),
+            _ => panic!("not a stub"),
+        }
+    }
+
+    /// As a resolv.conf says, but these servers.
+    pub(super) fn conf(text: &str, servers: &[SocketAddr]) -> Self {
+        Self::stub(Stub {
+            servers: servers.to_vec(),
+            ..resolv_conf::parse(text.as_bytes())
+        })
+    }
+}

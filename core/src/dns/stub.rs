@@ -385,7 +385,7 @@ fn receive<'b>(
 }
 
 /// Two random octets that nobody can guess, in the child of a fork too.
-pub(super) fn random() -> Result<u16> {
+pub(crate) fn random() -> Result<u16> {
     let mut octets = [0; 2];
     openssl::rand::rand_bytes(&mut octets)
         .map_err(|e| Error::new(Word::Io, format!("no random numbers to ask DNS with: {e}")))?;
