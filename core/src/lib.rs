@@ -32,6 +32,8 @@
 
 mod attempt;
 mod cache;
+#[cfg(test)]
+mod cases;
 mod channel;
 mod command;
 mod connection;
@@ -43,6 +45,7 @@ mod error;
 mod establish;
 mod handshake;
 mod level;
+mod mta_sts;
 mod name;
 mod negotiation;
 mod outcome;

@@ -1,0 +1,4 @@
+//! MTA-STS.
+
+mod policy;
+mod record;
