@@ -44,7 +44,8 @@ pub(crate) struct Rules {
     pub(crate) client_name: Option<String>,
     pub(crate) names: Vec<ServerName>,
     pub(crate) sni: Option<ServerName>,
-    pub(crate) address: Option<IpAddr>,
+    /// Where to dial; empty: look the host up.
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) source_address: Option<SocketAddr>,
     pub(crate) name_from: NameFrom,
     pub(crate) observer: Option<Observer>,

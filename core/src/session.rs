@@ -29,7 +29,7 @@ use crate::negotiation::Negotiation;
 use crate::outcome::{Outcome, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
-use crate::sys::{check_socket, process, shut_down};
+use crate::sys::{ask, check_socket, process, shut_down};
 use crate::tls::binding::channel_binding;
 use crate::tls::Resumable;
 use crate::transport::Transport;
@@ -85,13 +85,13 @@ impl Session<'static> {
         attempt.outcome.peer.port = Some(port);
         let rules = &attempt.policy.rules;
         let dialled = match &attempt.host {
-            Some(host) => resolve(host, rules.address, port),
+            Some(host) => resolve(host, &rules.addresses, port),
             None => Err(Error::invalid("there is no host to dial")),
         };
         let dialled = dialled.and_then(|addresses| {
             // A signal during the look-up interrupted nothing of ours.
             if let Some(hook) = rules.interrupt_hook {
-                hook().map_err(|e| Error::io("look up the host", &e))?;
+                ask(hook).map_err(|e| Error::io("look up the host", &e))?;
             }
             dial(
                 &addresses,

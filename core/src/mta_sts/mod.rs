@@ -1,4 +1,7 @@
 //! MTA-STS.
 
+mod fetch;
 mod policy;
 mod record;
+#[cfg(test)]
+mod site;
