@@ -37,6 +37,7 @@ mod cases;
 mod channel;
 mod command;
 mod connection;
+mod destinations;
 mod dial;
 mod dialog;
 mod dns;

@@ -5,3 +5,5 @@ mod policy;
 mod record;
 #[cfg(test)]
 mod site;
+
+pub(crate) use policy::{Pattern, StsPolicy};
