@@ -20,16 +20,14 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// No name has an honest use for more addresses than this.
 const MAX_ADDRESSES: usize = 32;
 
-/// All addresses of the host, in the order to try them.
+/// All addresses of the host, in the order to try them; the known ones, if there are any.
 pub(crate) fn resolve(host: &ServerName, known: &[IpAddr], port: u16) -> Result<Vec<SocketAddr>> {
-    let at_port = |ip: &IpAddr| SocketAddr::new(*ip, port);
     let name = match host {
         _ if !known.is_empty() => {
-            let mut addresses = alternate_families(known.iter().map(at_port).collect());
-            addresses.truncate(MAX_ADDRESSES);
-            return Ok(addresses);
+            let known = known.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+            return Ok(in_order(known));
         }
-        ServerName::Ip(ip) => return Ok(vec![at_port(ip)]),
+        ServerName::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, port)]),
         ServerName::Dns(name) => name,
     };
     let hints = AddrInfoHints {
@@ -53,9 +51,13 @@ pub(crate) fn resolve(host: &ServerName, known: &[IpAddr], port: u16) -> Result<
     if addresses.is_empty() {
         return Err(failed("it has no address".to_owned(), false));
     }
+    Ok(in_order(addresses))
+}
+
+fn in_order(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut addresses = alternate_families(addresses);
     addresses.truncate(MAX_ADDRESSES);
-    Ok(addresses)
+    addresses
 }
 
 /// getaddrinfo has sorted them; a broken address family must still not hold up the other

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::outcome::Outcome;
+use crate::sys::Stopped;
 
 /// What went wrong, in one word that never changes. Other programs are written against these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -155,6 +156,7 @@ pub struct Error {
     temporary: bool,
     os_error: Option<i32>,
     unclean_end: bool,
+    stopped: bool,
     outcome: Option<Box<Outcome>>,
 }
 
@@ -169,6 +171,7 @@ impl Error {
             temporary: word.temporary(),
             os_error: None,
             unclean_end: false,
+            stopped: false,
             outcome: None,
         }
     }
@@ -186,6 +189,7 @@ impl Error {
         };
         Self {
             os_error: e.raw_os_error(),
+            stopped: e.get_ref().is_some_and(|inner| inner.is::<Stopped>()),
             ..Self::new(word, format!("{doing}: {e}"))
         }
     }
@@ -248,6 +252,11 @@ impl Error {
     /// reset either: some protocols' own end tells whether anything is missing.
     pub fn unclean_end(&self) -> bool {
         self.unclean_end
+    }
+
+    /// True where the caller's own hook ended the call: nothing else is to be tried then.
+    pub(crate) fn stopped(&self) -> bool {
+        self.stopped
     }
 
     /// What had happened by then; `None` if the call failed before anything was tried.

@@ -11,7 +11,7 @@ use crate::error::{Error, Result, Word};
 use crate::handshake::{Handshake, Progress};
 use crate::negotiation::Negotiation;
 use crate::outcome::{self, Because, Role};
-use crate::sys::{shut_down, wait_any};
+use crate::sys::{ask, shut_down, wait_any};
 use crate::transport::Transport;
 
 /// Plays the dialog and, unless it stays in clear, does the handshake. What is left of the attempt
@@ -145,7 +145,7 @@ fn wait(attempt: &Attempt, fd: BorrowedFd<'_>, events: libc::c_short, awaits: &s
     }
     // A signal that came while an observer ran interrupts no wait of ours any more.
     let before = match (&rules.observer, hook) {
-        (Some(_), Some(hook)) => hook(),
+        (Some(_), Some(hook)) => ask(hook),
         _ => Ok(()),
     };
     match before.and_then(|()| wait_any(&[(fd, events)], attempt.deadline, hook)) {

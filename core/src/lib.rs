@@ -32,11 +32,14 @@
 
 mod attempt;
 mod cache;
+#[cfg(test)]
+mod cases;
 mod channel;
 mod command;
 mod connection;
 mod dane;
 mod demand;
+mod destinations;
 mod dial;
 mod dialog;
 mod dns;
@@ -45,6 +48,7 @@ mod error;
 mod establish;
 mod handshake;
 mod level;
+mod mta_sts;
 mod mx;
 mod name;
 mod negotiation;

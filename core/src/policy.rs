@@ -251,8 +251,14 @@ impl Policy {
 
     /// Dial this address; the host is then only what is checked. No look-up is made.
     #[must_use]
-    pub fn address(mut self, address: IpAddr) -> Self {
-        self.set().addresses = vec![address];
+    pub fn address(self, address: IpAddr) -> Self {
+        self.addresses(vec![address])
+    }
+
+    /// Dial one of these, as RFC 8305 §5 says; none: look the host up.
+    #[must_use]
+    pub(crate) fn addresses(mut self, addresses: Vec<IpAddr>) -> Self {
+        self.set().addresses = addresses;
         self
     }
 
@@ -324,7 +330,7 @@ impl fmt::Debug for Policy {
 }
 
 /// A file that is named must be there: said when it is named, not at the first connection.
-fn readable(file: &Path, what: &str) -> Result<PathBuf> {
+pub(crate) fn readable(file: &Path, what: &str) -> Result<PathBuf> {
     match std::fs::File::open(file).and_then(|f| f.metadata()) {
         Ok(meta) if meta.is_dir() => Err(Error::invalid(format!(
             "{what} {} is a directory",

@@ -29,7 +29,7 @@ use crate::negotiation::Negotiation;
 use crate::outcome::{Outcome, Role};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
-use crate::sys::{check_socket, process, shut_down};
+use crate::sys::{ask, check_socket, process, shut_down};
 use crate::tls::binding::channel_binding;
 use crate::tls::Resumable;
 use crate::transport::Transport;
@@ -94,7 +94,7 @@ impl Session<'static> {
         let dialled = dialled.and_then(|addresses| {
             // A signal during the look-up interrupted nothing of ours.
             if let Some(hook) = rules.interrupt_hook {
-                hook().map_err(|e| Error::io("look up the host", &e))?;
+                ask(hook).map_err(|e| Error::io("look up the host", &e))?;
             }
             dial(
                 &addresses,

@@ -99,10 +99,28 @@ fn poll(polled: &mut [libc::pollfd], deadline: Deadline, hook: Option<InterruptH
             return Err(io::ErrorKind::TimedOut.into());
         }
         if let Some(hook) = hook {
-            hook()?;
+            ask(hook)?;
         }
     }
 }
+
+/// Asks the caller whether to go on. Its error is marked as such: it ends the call, also where another failure
+/// would only lead to the next thing to try.
+pub(crate) fn ask(hook: InterruptHook) -> io::Result<()> {
+    hook().map_err(|e| io::Error::new(e.kind(), Stopped(e)))
+}
+
+/// What the caller's hook said.
+#[derive(Debug)]
+pub(crate) struct Stopped(io::Error);
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Stopped {}
 
 /// recv with MSG_DONTWAIT: `WouldBlock` if nothing is there, 0 at end of file.
 pub(crate) fn recv(fd: RawFd, buffer: &mut [u8], flags: libc::c_int) -> io::Result<usize> {

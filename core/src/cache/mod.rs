@@ -1,7 +1,14 @@
 //! Where what was learnt of others is kept: MTA-STS policies, and who proved its name over TLS before.
 
+mod store;
+
 use std::io;
 use std::time::SystemTime;
+
+pub(crate) use store::Store;
+
+/// No value is larger: an MTA-STS policy has 64 KiB at most (RFC 8461 §3.2).
+const MAX_VALUE: usize = 128 * 1024;
 
 /// A place to keep what was learnt, for one process or for a fleet. Values are opaque to it; what comes back
 /// otherwise than it was put is found out and ignored.

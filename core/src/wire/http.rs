@@ -191,6 +191,15 @@ impl<'a> Head<'a> {
         }
     }
 
+    /// The value of the one line with this name; `None` if there is none, or more than one.
+    pub(crate) fn only(&self, name: &str) -> Option<&'a [u8]> {
+        let mut values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        match (values.next(), values.next()) {
+            (Some((_, value)), None) => Some(value.trim_ascii()),
+            _ => None,
+        }
+    }
+
     /// The elements of all lines with this name (RFC 9110 §5.6.1).
     fn elements<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
         self.headers
@@ -246,6 +255,25 @@ impl<'a> Head<'a> {
     }
 }
 
+/// What the chunks of a body hold, which [`cut`] has found whole (RFC 9112 §7.1.3).
+pub(crate) fn unchunk(mut body: &[u8]) -> Result<Vec<u8>, Uncut> {
+    let mut whole = Vec::new();
+    loop {
+        let Ok(httparse::Status::Complete((line, size))) = httparse::parse_chunk_size(body) else {
+            return Err(MALFORMED);
+        };
+        if size == 0 {
+            return Ok(whole);
+        }
+        let rest = body.get(line..).unwrap_or_default();
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        let (chunk, rest) = rest.split_at_checked(size).ok_or(MALFORMED)?;
+        whole.extend_from_slice(chunk);
+        let rest = rest.strip_prefix(b"\r").unwrap_or(rest);
+        body = rest.strip_prefix(b"\n").ok_or(MALFORMED)?;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::cuts;
@@ -290,6 +318,24 @@ mod tests {
             cuts(framing, format!("{request}body").as_bytes()),
             Ok(Some(request.len()))
         );
+    }
+
+    #[test]
+    fn chunks_are_put_together() {
+        let good: &[u8] = b"6;x=y\r\na\r\n\r\nb\r\n1\r\nc\n0\r\nTrailer: x\r\n\r\n";
+        assert_eq!(unchunk(good).unwrap(), b"a\r\n\r\nbc");
+        assert_eq!(unchunk(b"0\r\n\r\n").unwrap(), b"");
+        for n in 0..23 {
+            assert!(unchunk(&good[..n]).is_err(), "cut at {n}");
+        }
+        for bad in [
+            "x\r\n",
+            "4\r\nab\r\n0\r\n",
+            "1\r\nab\r\n0\r\n",
+            "ffffffffffffffff\r\na",
+        ] {
+            assert!(unchunk(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]
