@@ -142,7 +142,8 @@ pub(crate) fn dial(
     }
 }
 
-fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> {
+/// Starts to connect, without waiting; writable when it is done.
+pub(crate) fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> {
     // socket2 sets close-on-exec. It stays non-blocking: the transport never asks it to wait.
     let socket = Socket::new(
         Domain::for_address(address),
@@ -159,7 +160,8 @@ fn begin(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<Socket> 
     }
 }
 
-fn finish(socket: &Socket) -> io::Result<()> {
+/// What came of it.
+pub(crate) fn finish(socket: &Socket) -> io::Result<()> {
     if let Some(e) = socket.take_error()? {
         return Err(e);
     }

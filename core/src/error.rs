@@ -199,6 +199,14 @@ impl Error {
         self
     }
 
+    /// The same error, told in other words.
+    pub(crate) fn retold(&self, message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = Some(Box::new(outcome));
         self

@@ -168,6 +168,19 @@ pub(crate) fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
+/// The number of a network interface, given as such or by name.
+pub(crate) fn scope(interface: &str) -> Option<u32> {
+    if let Ok(number) = interface.parse() {
+        return Some(number);
+    }
+    let name = std::ffi::CString::new(interface).ok()?;
+    // SAFETY: a string that ends in NUL and outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => None,
+        number => Some(number),
+    }
+}
+
 /// Whether the descriptor is an open stream socket; the error says what else it is.
 pub(crate) fn check_socket(fd: RawFd) -> io::Result<()> {
     let mut kind: libc::c_int = 0;

@@ -6,13 +6,27 @@
 //! one behind `options trust-ad` (resolv.conf(5)), one that the caller vouches for.
 
 use std::cell::Cell;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::rules::InterruptHook;
 use crate::sys::Deadline;
+
+mod asking;
+mod message;
+mod rdata;
+mod resolv_conf;
+mod resolver;
+#[cfg(test)]
+pub(crate) mod server;
+mod stub;
+mod tcp;
+#[cfg(test)]
+mod tests;
+
+pub use resolver::{Lookup, RawAnswer, Resolver};
+pub(crate) use stub::random;
 
 /// What DNSSEC says of an answer (RFC 4033 §5, in its words).
 #[must_use]
@@ -41,6 +55,8 @@ pub(crate) struct Answer<T> {
     pub(crate) name: String,
     /// No such name (NXDOMAIN), as opposed to no records of this type.
     pub(crate) no_such_name: bool,
+    /// What else should be told: that one of two look-ups failed, and why.
+    pub(crate) note: Option<String>,
 }
 
 /// One MX record.
@@ -78,7 +94,3 @@ pub(crate) struct Asking<'a> {
     /// Questions that went out (a repetition to the same or the next server is none).
     pub(crate) asked: Cell<u32>,
 }
-
-/// Whom to ask.
-#[derive(Clone, Debug)]
-pub struct Resolver {}

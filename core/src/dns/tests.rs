@@ -1,0 +1,469 @@
+//! The stub resolver against servers that lie, fail, delay and cut.
+
+use std::net::{IpAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::rdata::{A, AAAA, MX, SRV, TLSA, TXT};
+use super::server::{mx, wire, Query, Server};
+use super::{Asking, Proof, Resolver};
+use crate::sys::Deadline;
+use crate::{Error, Word};
+
+const CNAME: u16 = 5;
+const AD: u16 = 0x20;
+const TC: u16 = 0x200;
+const NXDOMAIN: u16 = 3;
+const SERVFAIL: u16 = 2;
+const REFUSED: u16 = 5;
+const FORMERR: u16 = 1;
+
+const ONE: [u8; 4] = [192, 0, 2, 1];
+
+fn resolver(servers: &[&Server]) -> Resolver {
+    let list: Vec<String> = servers.iter().map(|s| s.at.to_string()).collect();
+    Resolver::parse(&list.join(",")).unwrap()
+}
+
+fn asking(resolver: &Resolver) -> Asking<'_> {
+    Asking::new(resolver, Deadline::after(Some(Duration::from_secs(10))), None)
+}
+
+fn no_answer(_: &Query) -> Vec<Vec<u8>> {
+    Vec::new()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn failed<T: std::fmt::Debug>(result: crate::Result<T>, word: Word, why: &str) -> Error {
+    let e = result.unwrap_err();
+    assert_eq!(e.word(), word, "{e}");
+    assert!(e.message().contains(why), "{e}");
+    e
+}
+
+#[test]
+fn both_families_at_once_and_the_weaker_proof() {
+    let mut first = None;
+    // Answers nothing before both questions are there.
+    let server = Server::start(move |q| {
+        let data = if q.kind == A { ONE.to_vec() } else { vec![0x20; 16] };
+        let reply = q.records(&[(&q.name, q.kind, data)], q.kind == A);
+        match first.take() {
+            None => {
+                first = Some(reply);
+                Vec::new()
+            }
+            Some(before) => [reply, before].concat(),
+        }
+    });
+    let resolver = resolver(&[&server]);
+    let asking = asking(&resolver);
+    let answer = asking.addresses("Mail.Example.TEST.").unwrap();
+    assert_eq!(
+        answer.records,
+        [ip("192.0.2.1"), ip("2020:2020:2020:2020:2020:2020:2020:2020")]
+    );
+    assert_eq!(answer.proof, Proof::Insecure);
+    assert_eq!(answer.name, "mail.example.test");
+    assert_eq!(answer.ttl, Duration::from_secs(300));
+    assert_eq!(asking.asked.get(), 2);
+    for query in server.asked() {
+        assert!(query.ad && query.edns && !query.cd && !query.tcp, "{query:?}");
+    }
+    let ids: Vec<u16> = server.asked().iter().map(|q| q.id).collect();
+    assert_eq!(ids.len(), 2);
+}
+
+#[test]
+fn ad_counts_from_the_trusted_only() {
+    let server = Server::start(|q| q.records(&[(&q.name, q.kind, mx(10, "a.test"))], true));
+    let trusted = resolver(&[&server]);
+    assert!(trusted.is_trusted());
+    assert_eq!(asking(&trusted).mx("x.test").unwrap().proof, Proof::Secure);
+    let not = Resolver::untrusted(&trusted);
+    assert!(!not.is_trusted());
+    assert_eq!(asking(&not).mx("x.test").unwrap().proof, Proof::Indeterminate);
+}
+
+#[test]
+fn what_does_not_fit_the_question_is_dropped() {
+    let server = Server::start(|q| {
+        let good = q.reply().record(&q.name, MX, 60, &mx(10, "good.test"));
+        let evil = q.reply().record(&q.name, MX, 60, &mx(1, "evil.test"));
+        let mut other_id = evil.clone();
+        other_id.id ^= 1;
+        let mut other_name = evil.clone();
+        other_name.name = "y.test".to_owned();
+        let mut other_kind = evil.clone();
+        other_kind.kind = TXT;
+        let mut a_query = evil.clone();
+        a_query.flags &= 0x7fff;
+        let mut packets: Vec<Vec<u8>> = [other_id, other_name, other_kind, a_query, good]
+            .iter()
+            .map(super::server::Message::bytes)
+            .collect();
+        packets.insert(0, Vec::new());
+        packets.insert(0, vec![0; 11]);
+        packets
+    });
+    let answer = asking(&resolver(&[&server])).mx("x.test").unwrap();
+    assert_eq!(answer.records[0].exchange, "good.test");
+}
+
+#[test]
+fn a_flood_of_forgeries_ends_at_the_deadline() {
+    let server = Server::start(|q| {
+        let mut forged = q.reply();
+        forged.id ^= 1;
+        vec![forged.bytes(); 20_000]
+    });
+    let resolver = resolver(&[&server]);
+    let asking = Asking::new(&resolver, Deadline::after(Some(Duration::from_millis(100))), None);
+    let start = Instant::now();
+    failed(asking.mx("x.test"), Word::Timeout, "MX of x.test");
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn truncated_comes_over_tcp() {
+    let server = Server::start(|q| {
+        if !q.tcp {
+            return q.reply().flag(TC).sent();
+        }
+        // Near the limit of a message.
+        let mut reply = q.reply().flag(AD);
+        for n in 0..1_000_u16 {
+            let data = [&n.to_be_bytes()[..], &[b'x'; 30]].concat();
+            reply = reply.record(&q.name, TLSA, 60, &data);
+        }
+        reply.sent()
+    });
+    let answer = asking(&resolver(&[&server])).tlsa("_25._tcp.x.test").unwrap();
+    assert_eq!(answer.records.len(), 1_000);
+    assert_eq!(answer.records[1].selector, 1);
+    assert_eq!(answer.proof, Proof::Secure);
+    assert_eq!(server.asked().len(), 2);
+}
+
+#[test]
+fn truncated_over_tcp_too_is_no_answer() {
+    let server = Server::start(|q| q.reply().flag(TC).sent());
+    failed(
+        asking(&resolver(&[&server])).mx("x.test"),
+        Word::LookupFailed,
+        "TCP",
+    );
+    // One that closes instead.
+    let server = Server::start(|q| {
+        if q.tcp {
+            Vec::new()
+        } else {
+            q.reply().flag(TC).sent()
+        }
+    });
+    failed(
+        asking(&resolver(&[&server])).mx("x.test"),
+        Word::LookupFailed,
+        "closed",
+    );
+}
+
+#[test]
+fn a_server_that_fails_leads_to_the_next() {
+    for rcode in [SERVFAIL, REFUSED, FORMERR, 4] {
+        let bad = Server::start(move |q| q.reply().flag(rcode).sent());
+        let good = Server::start(|q| q.records(&[(&q.name, q.kind, mx(10, "a.test"))], true));
+        let resolver = resolver(&[&bad, &good]);
+        let answer = asking(&resolver).mx("x.test").unwrap();
+        assert_eq!(answer.proof, Proof::Secure, "{rcode}");
+        assert_eq!(good.asked().len(), 1);
+    }
+    let refused = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let good = Server::start(|q| q.records(&[(&q.name, q.kind, mx(10, "a.test"))], true));
+    let resolver = Resolver::parse(&format!("{refused},{}", good.at)).unwrap();
+    let start = Instant::now();
+    asking(&resolver).mx("x.test").unwrap();
+    assert!(
+        start.elapsed() < Duration::from_millis(900),
+        "a refusal was waited out"
+    );
+}
+
+#[test]
+fn a_silent_server_costs_its_time() {
+    let silent = Server::start(no_answer);
+    let good = Server::start(|q| q.records(&[(&q.name, q.kind, mx(10, "a.test"))], false));
+    let text = "nameserver 127.0.0.1\nnameserver 127.0.0.1\noptions timeout:1";
+    let resolver = Resolver::conf(text, &[silent.at, good.at]);
+    let start = Instant::now();
+    asking(&resolver).mx("x.test").unwrap();
+    let took = start.elapsed();
+    assert!((900..3_000).contains(&took.as_millis()), "{took:?}");
+    let resolver = Resolver::conf("options timeout:1 attempts:1", &[silent.at]);
+    let e = failed(asking(&resolver).mx("x.test"), Word::LookupFailed, "no answer");
+    assert!(e.temporary());
+    let short = Asking::new(&resolver, Deadline::after(Some(Duration::from_millis(50))), None);
+    let e = failed(short.mx("x.test"), Word::Timeout, &silent.at.to_string());
+    assert!(e.temporary());
+}
+
+#[test]
+fn a_server_without_edns() {
+    let server = Server::start(|q| {
+        if q.edns {
+            return q.reply().flag(FORMERR).sent();
+        }
+        q.records(&[(&q.name, q.kind, mx(10, "a.test"))], false)
+    });
+    asking(&resolver(&[&server])).mx("x.test").unwrap();
+    assert_eq!(server.asked().len(), 2);
+}
+
+#[test]
+fn bogus_is_final() {
+    // Said so (RFC 8914); the next server, which does not validate, is not asked.
+    let validates = Server::start(|q| q.reply().flag(SERVFAIL).error(6).sent());
+    let does_not = Server::start(|q| q.records(&[(&q.name, q.kind, mx(10, "evil.test"))], false));
+    let two = resolver(&[&validates, &does_not]);
+    let e = failed(asking(&two).mx("x.test"), Word::DnsBogus, "\\x1b!");
+    assert!(e.temporary());
+    assert!(does_not.asked().is_empty());
+    // Not said: it has data if nobody checks.
+    let validates = Server::start(|q| match q.cd {
+        false => q.reply().flag(SERVFAIL).sent(),
+        true => q.records(&[(&q.name, q.kind, mx(10, "evil.test"))], false),
+    });
+    failed(
+        asking(&resolver(&[&validates])).mx("x.test"),
+        Word::DnsBogus,
+        "SERVFAIL",
+    );
+    let two = resolver(&[&validates, &does_not]);
+    failed(asking(&two).mx("x.test"), Word::DnsBogus, "SERVFAIL");
+    // Broken, but not bogus.
+    let broken = Server::start(|q| q.reply().flag(SERVFAIL).sent());
+    failed(
+        asking(&resolver(&[&broken])).mx("x.test"),
+        Word::LookupFailed,
+        "SERVFAIL",
+    );
+    // Codes of other failures do not mean bogus.
+    let broken = Server::start(|q| q.reply().flag(SERVFAIL).error(22).sent());
+    failed(
+        asking(&resolver(&[&broken])).mx("x.test"),
+        Word::LookupFailed,
+        "No Reachable",
+    );
+}
+
+#[test]
+fn cnames_are_followed() {
+    let server = Server::start(|q| {
+        q.reply()
+            .flag(AD)
+            .record("b.test", CNAME, 20, &wire("C.test"))
+            .record("x.test", CNAME, 100, &wire("b.test"))
+            .record("c.test", MX, 300, &mx(5, "Mail.test"))
+            .record("other.test", MX, 1, &mx(1, "evil.test"))
+            .sent()
+    });
+    let answer = asking(&resolver(&[&server])).mx("x.test").unwrap();
+    assert_eq!(answer.name, "c.test");
+    assert_eq!(answer.records.len(), 1);
+    assert_eq!(answer.records[0].exchange, "mail.test");
+    assert_eq!(answer.ttl, Duration::from_secs(20));
+}
+
+#[test]
+fn a_cname_without_its_target_is_asked_on() {
+    let server = Server::start(|q| match q.name.as_str() {
+        "x.test" => q.records(&[("x.test", CNAME, wire("y.test"))], true),
+        _ => q.records(&[("y.test", MX, mx(1, "a.test"))], false),
+    });
+    let resolver = resolver(&[&server]);
+    let asking = asking(&resolver);
+    let answer = asking.mx("x.test").unwrap();
+    assert_eq!((answer.name.as_str(), answer.proof), ("y.test", Proof::Insecure));
+    assert_eq!(asking.asked.get(), 2);
+    // The target's denial is one.
+    let server = Server::start(|q| {
+        let reply = q.reply().record("x.test", CNAME, 50, &wire("y.test"));
+        reply.soa("test", 90, 40).flag(AD).sent()
+    });
+    let answer = self::asking(&self::resolver(&[&server])).mx("x.test").unwrap();
+    assert!(answer.is_empty() && !answer.no_such_name);
+    assert_eq!(
+        (answer.proof, answer.ttl),
+        (Proof::Secure, Duration::from_secs(40))
+    );
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[test]
+fn cname_loops_end() {
+    let within = Server::start(|q| {
+        let reply = q.reply().record("x.test", CNAME, 1, &wire("y.test"));
+        reply.record("y.test", CNAME, 1, &wire("x.test")).sent()
+    });
+    failed(
+        asking(&resolver(&[&within])).mx("x.test"),
+        Word::LookupFailed,
+        "loop",
+    );
+    let across = Server::start(|q| {
+        let other = if q.name == "x.test" { "y.test" } else { "x.test" };
+        q.records(&[(&q.name, CNAME, wire(other))], false)
+    });
+    failed(
+        asking(&resolver(&[&across])).mx("x.test"),
+        Word::LookupFailed,
+        "loop",
+    );
+    let endless = Server::start(|q| q.records(&[(&q.name, CNAME, wire(&format!("a.{}", q.name)))], false));
+    failed(
+        asking(&resolver(&[&endless])).mx("x.test"),
+        Word::LookupFailed,
+        "never end",
+    );
+    let two = Server::start(|q| {
+        let reply = q.reply().record("x.test", CNAME, 1, &wire("y.test"));
+        reply.record("x.test", CNAME, 1, &wire("z.test")).sent()
+    });
+    failed(
+        asking(&resolver(&[&two])).mx("x.test"),
+        Word::LookupFailed,
+        "two CNAMEs",
+    );
+}
+
+#[test]
+fn denials() {
+    let server = Server::start(|q| q.reply().flag(NXDOMAIN | AD).soa("test", 900, 60).sent());
+    let answer = asking(&resolver(&[&server])).mx("x.test").unwrap();
+    assert!(answer.no_such_name && answer.is_empty());
+    assert_eq!(
+        (answer.proof, answer.ttl),
+        (Proof::Secure, Duration::from_secs(60))
+    );
+    let server = Server::start(|q| q.reply().sent());
+    let answer = asking(&resolver(&[&server])).addresses("x.test").unwrap();
+    assert!(!answer.no_such_name && answer.is_empty());
+    assert_eq!(answer.ttl, Duration::ZERO, "nobody said how long");
+}
+
+#[test]
+fn one_family_that_fails() {
+    let fails = |q: &Query| match q.kind {
+        AAAA => q.reply().flag(SERVFAIL).sent(),
+        _ => q.records(&[(&q.name, A, ONE.to_vec())], true),
+    };
+    let server = Server::start(fails);
+    let answer = asking(&resolver(&[&server])).addresses("x.test").unwrap();
+    assert_eq!((answer.records.len(), answer.proof), (1, Proof::Secure));
+    assert!(answer.note.unwrap().contains("AAAA of x.test"));
+    // None of the one and who knows of the other.
+    let server = Server::start(|q| match q.kind {
+        AAAA => q.reply().flag(SERVFAIL).error(7).sent(),
+        _ => q.reply().sent(),
+    });
+    failed(
+        asking(&resolver(&[&server])).addresses("x.test"),
+        Word::DnsBogus,
+        "AAAA",
+    );
+}
+
+#[test]
+fn malformed_records_fail_the_answer() {
+    for (kind, data) in [
+        (A, vec![1, 2, 3]),
+        (A, vec![0; 5]),
+        (MX, vec![0]),
+        (MX, vec![0, 1, 0, 0]),
+        (MX, vec![0, 1, 5, b'a']),
+        (MX, vec![0, 1, 0xff, 0xff]),
+        (TXT, vec![5, b'a']),
+        (TLSA, vec![3, 1]),
+        (SRV, vec![0; 6]),
+    ] {
+        let server = Server::start(move |q| q.records(&[(&q.name, q.kind, data.clone())], true));
+        let resolver = resolver(&[&server]);
+        let asking = asking(&resolver);
+        let e = match kind {
+            A => asking.addresses("x.test").unwrap_err(),
+            MX => asking.mx("x.test").unwrap_err(),
+            TXT => asking.txt("x.test").unwrap_err(),
+            TLSA => asking.tlsa("x.test").unwrap_err(),
+            _ => asking.srv("x.test").unwrap_err(),
+        };
+        assert_eq!(e.word(), Word::LookupFailed, "{kind}: {e}");
+    }
+}
+
+#[test]
+fn types() {
+    let server = Server::start(|q| {
+        let data = match q.kind {
+            TXT => b"\x04v=ST\x00\x03Sv1".to_vec(),
+            SRV => [&[0, 1, 0, 2, 3, 0xe1][..], &wire("Imap.test")].concat(),
+            MX => mx(0, ""),
+            _ => vec![3, 1, 1, 0xab],
+        };
+        q.records(&[(&q.name, q.kind, data)], true)
+    });
+    let resolver = resolver(&[&server]);
+    let asking = asking(&resolver);
+    assert_eq!(
+        asking.txt("_mta-sts.x.test").unwrap().records,
+        [b"v=STSv1".to_vec()]
+    );
+    assert_eq!(asking.mx("x.test").unwrap().records[0].exchange, "");
+    let srv = asking.srv("_imaps._tcp.x.test").unwrap().records.remove(0);
+    assert_eq!(
+        (srv.priority, srv.weight, srv.port, srv.target.as_str()),
+        (1, 2, 993, "imap.test")
+    );
+    assert_eq!(asking.tlsa("x.test").unwrap().records[0].data, [0xab]);
+    assert_eq!(asking.asked.get(), 4);
+}
+
+#[test]
+fn names_that_pass_for_others_are_escaped() {
+    for (label, text) in [
+        ("a.b", "a\\.b.test"),
+        ("a\r\nb", "a\\013\\010b.test"),
+        ("ü", "\\195\\188.test"),
+    ] {
+        let mut data = vec![0, 1, u8::try_from(label.len()).unwrap()];
+        data.extend(label.as_bytes());
+        data.extend(wire("test"));
+        let server = Server::start(move |q| q.records(&[(&q.name, MX, data.clone())], true));
+        let answer = asking(&resolver(&[&server])).mx("x.test").unwrap();
+        assert_eq!(answer.records[0].exchange, text);
+        assert!(crate::name::ServerName::parse(text).is_err());
+    }
+}
+
+#[test]
+fn names_that_cannot_be_asked() {
+    let server = Server::start(no_answer);
+    let resolver = resolver(&[&server]);
+    let long = [&"a.".repeat(127)[..], "a"].concat();
+    for name in ["", "a..b", "ü.test", "a b", "a\nb", &"a".repeat(64), &long] {
+        failed(asking(&resolver).mx(name), Word::Invalid, "DNS name");
+    }
+    assert!(server.asked().is_empty());
+}
+
+#[test]
+fn the_hook_ends_a_wait() {
+    let silent = Server::start(no_answer);
+    let resolver = resolver(&[&silent]);
+    let hook = || Err(std::io::Error::from(std::io::ErrorKind::Interrupted));
+    let asking = Asking::new(&resolver, Deadline::after(None), Some(hook));
+    let start = Instant::now();
+    failed(asking.mx("x.test"), Word::Io, "x.test");
+    assert!(start.elapsed() < Duration::from_secs(3));
+}
