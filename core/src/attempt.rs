@@ -1,6 +1,6 @@
 //! One attempt on one connection: what is wanted, until when, and what has happened so far.
 
-mod settled;
+pub(crate) mod settled;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -107,9 +107,9 @@ impl Attempt {
     ) -> Self {
         let mut outcome = Outcome::begin(service.map(Service::word), role, policy.rules.level, peer);
         outcome.effective = policy.rules.effective();
+        outcome.notes.clone_from(&policy.rules.notes);
         if let Some(demand) = &policy.rules.demand {
-            outcome.domain = demand.domain.clone();
-            outcome.notes.extend(demand.notes.iter().cloned());
+            outcome.domain = Some(demand.domain.clone());
         }
         Self {
             service,

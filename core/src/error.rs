@@ -207,6 +207,12 @@ impl Error {
         }
     }
 
+    /// The same, in other words.
+    pub(crate) fn saying(mut self, message: String) -> Self {
+        self.message = message;
+        self
+    }
+
     pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = Some(Box::new(outcome));
         self

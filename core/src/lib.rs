@@ -56,6 +56,7 @@ mod outcome;
 mod policy;
 pub mod protocol;
 mod refusal;
+mod routes;
 mod rules;
 mod session;
 mod settle;
@@ -81,6 +82,7 @@ pub use outcome::{
     Milliseconds, NameFrom, Outcome, Peer, PolicyType, ProvenBy, Role, Speaker, StsMode, Tls,
 };
 pub use policy::{judge, Policy};
+pub use routes::{Route, Routes};
 pub use rules::InterruptHook;
 pub use session::{Ready, Session};
 pub use sys::borrow_fd;

@@ -60,7 +60,13 @@ impl Policy {
                 port: None,
                 sts_port: None,
                 resolver: None,
+                cache: None,
+                destinations: None,
+                web: Arc::default(),
                 demand: None,
+                destination: None,
+                only_names: false,
+                notes: Vec::new(),
                 observer: None,
                 interrupt_hook: None,
             }),
@@ -96,7 +102,7 @@ impl Policy {
         self.clone()
     }
 
-    fn set(&mut self) -> &mut Rules {
+    pub(crate) fn set(&mut self) -> &mut Rules {
         Arc::make_mut(&mut self.rules)
     }
 
@@ -317,7 +323,12 @@ impl Policy {
 /// # Errors
 /// The first thing that is missing, in the order of the documentation.
 pub fn judge(policy: &Policy, outcome: &Outcome) -> std::result::Result<(), Shortfall> {
-    judge_outcome(policy.rules.level, outcome)
+    // A table of destinations may have given this one another level.
+    let level = match &policy.rules.destinations {
+        Some(_) => outcome.level,
+        None => policy.rules.level,
+    };
+    judge_outcome(level, outcome)
 }
 
 impl fmt::Debug for Policy {

@@ -6,11 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::Store;
 use crate::dane::Dane;
 use crate::demand::Demand;
+use crate::destinations::Destinations;
 use crate::dns::{Proof, Resolver, Tlsa};
+use once_cell::sync::OnceCell;
+
 use crate::error::{Error, Result};
 use crate::level::{Level, MinTls};
+use crate::mta_sts::Web;
 use crate::name::ServerName;
 use crate::outcome::{Effective, Line, NameFrom};
 
@@ -69,8 +74,18 @@ pub(crate) struct Rules {
     /// The port of the host that has the MTA-STS policy; 443.
     pub(crate) sts_port: Option<u16>,
     pub(crate) resolver: Option<Resolver>,
+    pub(crate) cache: Option<Store>,
+    pub(crate) destinations: Option<Arc<Destinations>>,
+    /// How MTA-STS policies are fetched; made at first use, and shared by all that are derived.
+    pub(crate) web: Arc<OnceCell<Web>>,
     /// What the peer's domain asks for, once that is known.
     pub(crate) demand: Option<Arc<Demand>>,
+    /// The mail domain on whose behalf the host is dialled.
+    pub(crate) destination: Option<ServerName>,
+    /// A certificate must be for one of `names`, not for the host's.
+    pub(crate) only_names: bool,
+    /// What is to be told of the host whatever comes.
+    pub(crate) notes: Vec<String>,
     pub(crate) observer: Option<Observer>,
     pub(crate) interrupt_hook: Option<InterruptHook>,
 }
@@ -82,6 +97,17 @@ impl Rules {
             Some(demand) => demand.effective,
             None => self.level.effective(),
         }
+    }
+
+    /// How MTA-STS policies are fetched.
+    pub(crate) fn web(&self) -> &Web {
+        self.web.get_or_init(|| {
+            let web = Web::new();
+            match self.sts_port {
+                Some(port) => web.port(port),
+                None => web,
+            }
+        })
     }
 
     /// The TLSA records by which the peer is verified.

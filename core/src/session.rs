@@ -4,6 +4,7 @@
 //! One thread may read while another writes: the lock is held for `SSL_read` and `SSL_write`, never
 //! while waiting.
 
+mod domain;
 mod event_loop;
 mod io;
 

@@ -32,6 +32,14 @@ impl Deadline {
         self.0.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
+    /// When half of the time that is left will have passed.
+    pub(crate) fn halfway(self) -> Self {
+        match self.left() {
+            Some(left) => self.or_after(left / 2),
+            None => self,
+        }
+    }
+
     /// The earlier of this and so long from now.
     pub(crate) fn or_after(self, time: Duration) -> Self {
         let soon = Instant::now().checked_add(time);

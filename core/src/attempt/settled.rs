@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::Attempt;
-use crate::dane::{host::Host, Dane, Found};
-use crate::demand::Demand;
+use crate::dane::{host::Host, Found};
+use crate::demand::{Demand, StsOfHost};
 use crate::dns::{Asking, Resolver};
 use crate::error::{Error, Result, Word};
 use crate::level::Level;
 use crate::name::ServerName;
-use crate::outcome::{Domain, Effective};
+use crate::outcome::Domain;
 use crate::protocol::Service;
 use crate::rules::{LookedUp, Rules};
-use crate::settle::{settle, Sts, Way};
+use crate::settle::Way;
 
 impl Attempt {
     /// Looks up what the level heeds, unless the caller has handed it in or it is known already.
@@ -97,7 +97,7 @@ impl Attempt {
         let port = rules.tlsa_port.or(self.outcome.peer.port);
         let port = port.or(self.service.map(|s| s.default_port())).unwrap_or(25);
         let asking = Asking::new(&resolver, self.deadline, rules.interrupt_hook);
-        let host = Host::ask(&asking, name, port)?;
+        let host = Host::ask(&asking, name, None, Some(port))?;
         Ok(Some((host, asking.asked.get())))
     }
 
@@ -109,38 +109,30 @@ impl Attempt {
             smtp: self.is_smtp(),
         };
         self.outcome.notes.extend(host.notes.iter().cloned());
-        self.outcome.domain = Some(Domain {
+        let domain = Domain {
             name: self.outcome.peer.name.clone().unwrap_or_default(),
             mx: None,
             policies: host.policy.iter().cloned().collect(),
             tlsrpt: None,
             lookups,
-        });
-        let settled = match settle(rules.level, way, &host.found, &Sts::Nothing) {
-            Ok(settled) => settled,
-            Err(e) => return Err(self.fail(e)),
         };
-        let mut demand = Demand::of(settled.effective);
-        demand.holds_until = host.holds_until;
-        demand.dane = match (settled.effective, host.found) {
-            (Effective::Dane, Found::Usable(records)) => Some(Arc::new(Dane {
-                records,
-                base: host.base,
-                names: Vec::new(),
-            })),
-            _ => None,
-        };
-        self.outcome.effective = settled.effective;
-        let rules = Arc::make_mut(&mut self.policy.rules);
-        if rules.addresses.is_empty() {
-            rules.addresses = host.addresses;
+        self.outcome.domain = Some(domain.clone());
+        match Demand::new(rules.level, way, &host, StsOfHost::nothing(), &[], domain) {
+            Ok(demand) => {
+                self.outcome.effective = demand.effective;
+                let rules = Arc::make_mut(&mut self.policy.rules);
+                if rules.addresses.is_empty() {
+                    rules.addresses = host.addresses;
+                }
+                rules.demand = Some(Arc::new(demand));
+                Ok(self)
+            }
+            Err(e) => Err(self.fail(e)),
         }
-        rules.demand = Some(Arc::new(demand));
-        Ok(self)
     }
 }
 
-const NO_DNSSEC: &str =
+pub(crate) const NO_DNSSEC: &str =
     "DANE was not looked for: no resolver here is trusted to validate DNSSEC (one on this machine, or one \
      behind \"options trust-ad\" in resolv.conf)";
 

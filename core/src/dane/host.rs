@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::{as_text, Found, MAX_RECORDS};
-use crate::dns::{Asking, Proof, Tlsa};
+use crate::dns::{Answer, Asking, Proof, Tlsa};
 use crate::error::{Result, Word};
 use crate::name::ServerName;
 use crate::outcome::{DomainPolicy, PolicyType};
@@ -39,24 +39,37 @@ impl Host {
         }
     }
 
-    /// Asks for addresses and, where they are secure, TLSA records for this port.
+    /// Asks for addresses, unless they are known, and where they are secure for the TLSA records of this port,
+    /// if they matter.
     ///
     /// # Errors
     /// If the addresses cannot be looked up; or the deadline passes. That a look-up of TLSA records fails is
     /// an answer, [`Found::Failed`].
-    pub(crate) fn ask(asking: &Asking<'_>, name: &ServerName, port: u16) -> Result<Self> {
+    pub(crate) fn ask(
+        asking: &Asking<'_>,
+        name: &ServerName,
+        addresses: Option<Answer<IpAddr>>,
+        tlsa_port: Option<u16>,
+    ) -> Result<Self> {
         let mut host = Self::unasked(name, Found::Nothing);
-        let Some(dns) = name.sni() else {
-            // An address has no name at which records could be.
-            return Ok(host);
+        let dns = match name {
+            ServerName::Dns(dns) => dns.as_str(),
+            // It has no name at which records could be.
+            ServerName::Ip(ip) => {
+                host.addresses.push(*ip);
+                return Ok(host);
+            }
         };
-        let addresses = asking.addresses(dns)?;
+        let addresses = match addresses {
+            Some(addresses) => addresses,
+            None => asking.addresses(dns)?,
+        };
         host.addresses = addresses.records;
         host.notes.extend(addresses.note);
         host.keep_for(addresses.ttl);
-        if host.addresses.is_empty() {
+        let Some(port) = tlsa_port.filter(|_| !host.addresses.is_empty()) else {
             return Ok(host);
-        }
+        };
         // RFC 7672 §2.2.2: where the CNAMEs are secure the target's records are asked for first, else those of
         // the name itself; where only the first CNAME is secure, its own records alone.
         let mut bases = Vec::new();

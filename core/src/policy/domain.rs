@@ -1,7 +1,15 @@
 //! What a policy knows of the peer's domain, and whom it asks.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use super::Policy;
+use crate::cache::{Cache, Store};
+use crate::destinations::{Destination, Destinations, Entry, Row};
 use crate::dns::{Proof, Resolver, Tlsa};
+use crate::error::Result;
+use crate::mta_sts::StsPolicy;
 use crate::rules::LookedUp;
 
 impl Policy {
@@ -57,7 +65,78 @@ impl Policy {
     #[must_use]
     pub fn sts_port(mut self, port: u16) -> Self {
         self.set().sts_port = Some(port);
+        self.set().web = Arc::default();
         self
+    }
+
+    /// What the caller knows of destinations and does not want to learn from DNS: a table of lines, or
+    /// a STARTTLS Everywhere list (JSON). Read now. What a row says replaces this policy's level and what
+    /// goes with it, for that destination; the outcome has the row's level.
+    ///
+    /// ```text
+    /// # destination           level        what goes with it
+    /// example.org             verify       name=mx.example.net
+    /// .example.org            encrypt      min-tls=1.3
+    /// [mail.example.com]:587  fingerprint  sha256=5b1f…
+    /// *                       may
+    /// ```
+    ///
+    /// Attributes are `name=` (a name that the certificate may have instead of the host's), `sha256=`, `ca=`
+    /// (a PEM file) and `min-tls=`.
+    ///
+    /// # Errors
+    /// `invalid`, with the line and what to do about it.
+    pub fn destinations(mut self, file: impl AsRef<Path>) -> Result<Self> {
+        self.set().destinations = Some(Arc::new(Destinations::load(file.as_ref())?));
+        Ok(self)
+    }
+
+    /// Where to keep what was learnt: MTA-STS policies, and who proved its name over TLS before. Without
+    /// a cache nothing is remembered: each policy is fetched anew, and a peer that does not offer TLS any more
+    /// is no surprise.
+    #[must_use]
+    pub fn cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.set().cache = Some(Store::new(cache));
+        self
+    }
+
+    /// The policy for this destination by the caller's table, and what a list says of it.
+    pub(crate) fn for_destination(&self, destination: Destination<'_>) -> (Self, Option<StsPolicy>) {
+        let Some(destinations) = &self.rules.destinations else {
+            return (self.derive(), None);
+        };
+        let now = SystemTime::now();
+        let mut policy = self.derive();
+        policy.set().notes.extend(destinations.expired(now));
+        match destinations.find(destination, now) {
+            Some(Row::Table(entry)) => {
+                policy.obey(entry);
+                (policy, None)
+            }
+            Some(Row::Listed(listed)) => (policy, Some(listed.clone())),
+            None => (policy, None),
+        }
+    }
+
+    fn obey(&mut self, entry: &Entry) {
+        if let Some(file) = &entry.ca_file {
+            self.shared = self.shared.trusting(file);
+        }
+        let rules = self.set();
+        rules.level = entry.level;
+        rules.fingerprints.clone_from(&entry.fingerprints);
+        rules.min_tls = entry.min_tls.or(rules.min_tls);
+        if let Some(file) = &entry.ca_file {
+            rules.ca_file = Some(file.clone());
+            rules.ca_path = None;
+        }
+        if !entry.names.is_empty() {
+            rules.names.clone_from(&entry.names);
+            rules.only_names = true;
+        }
+        if !entry.level.heeds_dane() {
+            rules.tlsa.clear();
+        }
     }
 
     /// Whom to ask for MX, address, TLSA and TXT records; [`Resolver::system`] if not set.

@@ -46,6 +46,18 @@ pub struct Protocol {
     pub(crate) answer_inside: Option<Framing>,
 }
 
+impl Service {
+    /// The service's name in SRV records (RFC 6186, 6120, 5804, 8314, XEP-0368; else IANA's).
+    pub(crate) fn srv_name(self) -> &'static str {
+        match self.word() {
+            "xmpp" => "xmpp-client",
+            "xmpps" => "xmpps-client",
+            "postgres" => "postgresql",
+            word => word,
+        }
+    }
+}
+
 impl Protocol {
     /// Whether a server can say no to the upgrade command, with [`Session::refuse`](crate::Session::refuse).
     pub fn can_refuse(&self) -> bool {

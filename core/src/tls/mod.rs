@@ -12,6 +12,8 @@ mod resume;
 mod server;
 mod trust;
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +40,8 @@ pub(crate) struct Shared {
     context: OnceCell<Context>,
     server: Mutex<Option<Arc<ServerContext>>>,
     sessions: Arc<Sessions>,
+    /// For destinations with a CA of their own.
+    by_ca: Mutex<BTreeMap<PathBuf, Arc<Shared>>>,
 }
 
 /// What the callbacks of one connection's SSL need and find. Lives in the SSL.
@@ -149,9 +153,8 @@ fn demand_dane(ssl: &mut SslRef, rules: &Rules) -> Result<()> {
 
 /// The names that the peer's certificate may have.
 fn names(rules: &Rules, host: &ServerName) -> Vec<ServerName> {
-    let mut names = vec![host.clone()];
-    names.extend(rules.names.iter().cloned());
-    names
+    let host = Some(host).filter(|_| !rules.only_names);
+    host.into_iter().chain(&rules.names).cloned().collect()
 }
 
 /// Whether this SSL is one that we check.
@@ -172,6 +175,12 @@ impl Shared {
     /// The `SSL_CTX`, built now if it was not yet.
     pub(crate) fn context(&self, rules: &Rules) -> Result<()> {
         self.get(rules).map(drop)
+    }
+
+    /// What connections share that trust this CA file alone.
+    pub(crate) fn trusting(&self, ca_file: &Path) -> Arc<Self> {
+        let mut by_ca = lock(&self.by_ca);
+        Arc::clone(by_ca.entry(ca_file.to_owned()).or_default())
     }
 
     fn get(&self, rules: &Rules) -> Result<&Context> {

@@ -1,0 +1,121 @@
+//! Connecting to a domain instead of a host: its hosts in their order, each by what it asks for.
+
+use super::Session;
+use crate::error::{Error, Result, Word};
+use crate::outcome::Outcome;
+use crate::policy::Policy;
+use crate::routes::{Route, Routes};
+use crate::sys::Deadline;
+
+impl Session<'static> {
+    /// Connects to a host that takes the mail of a domain (RFC 5321 §5.1), by what the domain asks of its senders:
+    /// DANE (RFC 7672), MTA-STS (RFC 8461), the policy's table of destinations.
+    ///
+    /// The hosts are tried in the order of their MX records until one meets the policy. The outcome tells of each
+    /// in [`attempts`](Outcome::attempts). The policy's time-out covers all of it; while others wait for their turn, a
+    /// host gets half of what is left.
+    ///
+    /// # Errors
+    /// As [`Routes::find`], and as [`connect`](Session::connect): of the last host, but of the last one that
+    /// failed for the time being where there is one. With the domain's `attempts` and, in the message, all hosts.
+    pub fn connect_domain(domain: &str, policy: &Policy) -> Result<Self> {
+        Self::connect_service("smtp", domain, policy)
+    }
+
+    /// The same for another service of the domain, such as `imaps`, `submission` or `xmpp`, by its SRV records
+    /// (RFC 2782). DANE by RFC 7673.
+    ///
+    /// # Errors
+    /// As [`connect_domain`](Session::connect_domain).
+    pub fn connect_service(protocol: &str, domain: &str, policy: &Policy) -> Result<Self> {
+        let deadline = Deadline::after(Some(policy.time_limit()));
+        let mut routes = Routes::look_up(protocol, domain, policy, Some(deadline))?;
+        let mut tried = Tried::default();
+        loop {
+            let until = match routes.len() {
+                0 | 1 => deadline,
+                _ => deadline.halfway(),
+            };
+            routes.until(until);
+            let Some(route) = routes.next() else {
+                return Err(tried.into_error(domain));
+            };
+            let word = routes.service().word();
+            match route.and_then(|route| Self::connect_route(word, &route, until)) {
+                Ok(mut session) => {
+                    // Before its own: where the handshake failed it has dialled this host twice.
+                    session.outcome.attempts.splice(..0, tried.outcomes);
+                    return Ok(session);
+                }
+                Err(e) if is_ours(&e) => return Err(tried.with_attempts(e)),
+                Err(e) => tried.push(e),
+            }
+            if deadline.is_past() {
+                return Err(tried.into_error(domain));
+            }
+        }
+    }
+
+    fn connect_route(protocol: &str, route: &Route, until: Deadline) -> Result<Self> {
+        let policy = match until.left() {
+            Some(left) if !left.is_zero() => route.policy.derive().timeout(left)?,
+            _ => route.policy.derive(),
+        };
+        Self::connect(protocol, &route.host, route.port, &policy)
+    }
+}
+
+/// Another host would not mend it.
+fn is_ours(e: &Error) -> bool {
+    e.stopped() || matches!(e.word(), Word::Invalid | Word::Unsupported | Word::Bug)
+}
+
+/// The hosts that would not do.
+#[derive(Default)]
+struct Tried {
+    outcomes: Vec<Outcome>,
+    errors: Vec<Error>,
+}
+
+impl Tried {
+    fn push(&mut self, e: Error) {
+        if let Some(outcome) = e.outcome() {
+            let mut outcome = outcome.clone();
+            self.outcomes.append(&mut outcome.attempts);
+            self.outcomes.push(outcome);
+        }
+        self.errors.push(e);
+    }
+
+    /// The error of one host, with what happened at the others.
+    fn with_attempts(self, e: Error) -> Error {
+        let Some(outcome) = e.outcome() else {
+            return e;
+        };
+        let mut outcome = outcome.clone();
+        outcome.attempts.splice(..0, self.outcomes);
+        e.with_outcome(outcome)
+    }
+
+    /// What to say when all have failed. One that may mend itself counts for more than one that will not: the
+    /// message is worth keeping.
+    fn into_error(mut self, domain: &str) -> Error {
+        let last = self.errors.iter().rposition(Error::temporary);
+        let Some(index) = last.or(self.errors.len().checked_sub(1)) else {
+            return Error::new(Word::Timeout, format!("{domain}: no time was left for any host"));
+        };
+        let mut messages = Vec::new();
+        for e in &self.errors {
+            let host = e.outcome().and_then(|outcome| outcome.peer.name.as_deref());
+            messages.push(format!("{}: {e}", host.unwrap_or("?")));
+        }
+        let chosen = self.errors.swap_remove(index);
+        if messages.len() < 2 {
+            return chosen;
+        }
+        let own = chosen.outcome().cloned();
+        self.outcomes.retain(|outcome| Some(outcome) != own.as_ref());
+        let message = format!("no mail host of {domain} will do: {}", messages.join("; "));
+        self.with_attempts(chosen.saying(message))
+    }
+}
