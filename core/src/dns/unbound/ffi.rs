@@ -1,40 +1,17 @@
-//! DNSSEC validated in this process, by libunbound: for where no resolver is trusted. Its trust anchor decides, and it
-//! says why an answer is bogus.
-//!
-//! libunbound then runs a thread of its own for each of the few contexts here: its other ways are a child process,
-//! which a program that waits for children would trip over, and a call that knows no deadline. The thread takes no
-//! signals. A context belongs to one process and serves one caller at a time: what comes through `fork` is left alone,
-//! never freed, since its thread is not there. It is made at the first question, so that a policy made before `fork`
-//! and used in the children costs nothing; who asks in the parent too should do so after it has forked.
+//! The calls of libunbound, and all that is unsafe about them. A wrapper names the C functions that it stands for.
 #![allow(unsafe_code)]
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
-use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::raw::{c_char, c_int, c_void};
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
-use super::message::{self, Question, Reply};
-use super::resolv_conf::all_loopback;
-use super::resolver::{Raw, RawAnswer};
-use super::Proof;
+use super::Validator;
+use crate::dns::message::Question;
+use crate::dns::resolv_conf::all_loopback;
 use crate::error::{Error, Result, Word};
 use crate::rules::InterruptHook;
 use crate::sys::{wait_any, Deadline};
-use crate::text::printable;
-
-/// Where the root's key is on the systems that we know.
-const ANCHORS: [&str; 5] = [
-    "/var/lib/unbound/root.key",
-    "/usr/share/dns/root.key",
-    "/etc/unbound/root.key",
-    "/var/unbound/root.key",
-    "/usr/share/dnssec-root/trusted-key.key",
-];
-/// Contexts that are kept for the next caller, each with its cache and its thread.
-const MAX_IDLE: usize = 4;
 
 /// `struct ub_result` of unbound.h; only libunbound makes one.
 #[repr(C)]
@@ -85,104 +62,39 @@ extern "C" {
     fn ub_strerror(error: c_int) -> *const c_char;
 }
 
-/// `UB_NOID` of unbound.h: no such question any more.
-const UB_NOID: c_int = -7;
-
-/// What to validate with; the contexts come and go.
-pub(super) struct Validator {
-    anchor: PathBuf,
-    forward: Vec<SocketAddr>,
-    idle: Mutex<Vec<Context>>,
-}
-
-impl std::fmt::Debug for Validator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Unbound")
-            .field("anchor", &self.anchor)
-            .field("forward", &self.forward)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Validator {
-    /// Validates from this trust anchor (a file of DS or DNSKEY records), or the system's; asks these servers, or the
-    /// Internet's from the root on.
-    pub(super) fn new(anchor: Option<PathBuf>, forward: Vec<SocketAddr>) -> Result<Self> {
-        let anchor = match anchor {
-            Some(file) => {
-                std::fs::File::open(&file)
-                    .map_err(|e| Error::invalid(format!("trust anchor {}: {e}", file.display())))?;
-                file
-            }
-            None => ANCHORS
-                .into_iter()
-                .map(PathBuf::from)
-                .find(|file| file.is_file())
-                .ok_or_else(|| {
-                    Error::invalid(
-                        "no trust anchor of the DNS root is in its usual places: give its file, \"unbound:FILE\"",
-                    )
-                })?,
-        };
-        Ok(Self {
-            anchor,
-            forward,
-            idle: Mutex::default(),
-        })
-    }
-
-    /// Asks all the questions at once.
-    pub(super) fn ask(
-        &self,
-        questions: &[Question],
-        deadline: Deadline,
-        hook: Option<InterruptHook>,
-    ) -> Result<Vec<Result<Raw>>> {
-        let mut context = match self.idle().pop() {
-            Some(context) => context,
-            None => Context::new(self)?,
-        };
-        let answers = context.ask(questions, deadline, hook);
-        let mut idle = self.idle();
-        if context.reusable && idle.len() < MAX_IDLE {
-            idle.push(context);
-        }
-        answers
-    }
-
-    /// This process's.
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Context>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(Context::is_ours);
-        idle
-    }
-}
+/// Of unbound.h: the settings cannot be put to use.
+const UB_INITFAIL: c_int = -7;
+/// Of unbound.h: no such question any more.
+const UB_NOID: c_int = -10;
 
 /// What a question came to, copied out of libunbound.
 #[derive(Default)]
-struct Heard {
-    error: c_int,
-    rcode: c_int,
-    packet: Vec<u8>,
-    secure: bool,
-    bogus: bool,
-    why: Vec<u8>,
+pub(super) struct Heard {
+    pub(super) error: c_int,
+    pub(super) rcode: c_int,
+    pub(super) packet: Vec<u8>,
+    pub(super) secure: bool,
+    pub(super) bogus: bool,
+    /// Why it is bogus.
+    pub(super) why: Vec<u8>,
 }
 
 type Slot = RefCell<Option<Heard>>;
 
 /// `ub_ctx`, in the process that made it.
-struct Context {
+pub(super) struct Context {
     ctx: *mut UbCtx,
     process: u32,
-    reusable: bool,
+    /// It holds no question that could still be answered.
+    pub(super) reusable: bool,
 }
 
 // SAFETY: a context may be used by any thread (libunbound(3)); it is used by one at a time.
 unsafe impl Send for Context {}
 
 impl Context {
-    fn new(validator: &Validator) -> Result<Self> {
+    /// One with its settings final, without its thread.
+    pub(super) fn new(validator: &Validator) -> Result<Self> {
         // SAFETY: takes nothing; the result is owned by the new value.
         let ctx = unsafe { ub_ctx_create() };
         if ctx.is_null() {
@@ -213,28 +125,40 @@ impl Context {
             // SAFETY: as above.
             check("forwarder", unsafe { ub_ctx_set_fwd(ctx, address.as_ptr()) })?;
         }
-        if !validator.forward.is_empty() {
-            // What these servers know is theirs to say, "test." included (RFC 6761 §6.2).
-            // SAFETY: as above.
-            check("local zone", unsafe {
-                ub_ctx_zone_add(ctx, c"test.".as_ptr(), c"transparent".as_ptr())
-            })?;
-        }
         // SAFETY: `ctx` is live.
         check("ub_ctx_async", unsafe { ub_ctx_async(ctx, 1) })?;
+        // What these servers know is theirs to say, "test." included (RFC 6761 §6.2). Last, as it makes the settings
+        // final: now the anchor is read.
+        let kind = match validator.forward.is_empty() {
+            true => c"static",
+            false => c"transparent",
+        };
+        // SAFETY: as above.
+        match unsafe { ub_ctx_zone_add(ctx, c"test.".as_ptr(), kind.as_ptr()) } {
+            UB_INITFAIL => Err(Error::invalid(format!(
+                "trust anchor {}: libunbound cannot use it; give a file of DS or DNSKEY records",
+                validator.anchor.display()
+            ))),
+            error => check("local zone", error),
+        }?;
         Ok(context)
     }
 
-    fn is_ours(&self) -> bool {
+    /// Made in this process.
+    pub(super) fn is_ours(&self) -> bool {
         self.process == crate::sys::process()
     }
 
-    fn ask(
+    /// Asks all the questions at once.
+    ///
+    /// # Errors
+    /// `timeout`, what the hook says, or what libunbound cannot do.
+    pub(super) fn ask(
         &mut self,
         questions: &[Question],
         deadline: Deadline,
         hook: Option<InterruptHook>,
-    ) -> Result<Vec<Result<Raw>>> {
+    ) -> Result<Vec<Heard>> {
         let slots: Vec<Slot> = questions.iter().map(|_| Slot::default()).collect();
         // Declared after the slots, and so dropped before them: no callback finds them gone.
         let mut outstanding = Outstanding {
@@ -245,17 +169,10 @@ impl Context {
             outstanding.send(question, slot)?;
         }
         while slots.iter().any(|slot| slot.borrow().is_none()) {
-            outstanding.wait(deadline, hook).map_err(|e| {
-                let of: Vec<String> = questions.iter().map(Question::to_string).collect();
-                e.retold(format!("look up {}: {}", of.join(", "), e.message()))
-            })?;
+            outstanding.wait(deadline, hook)?;
         }
         drop(outstanding);
-        Ok(questions
-            .iter()
-            .zip(slots)
-            .map(|(question, slot)| answer(question, slot.into_inner().unwrap_or_default()))
-            .collect())
+        Ok(slots.into_iter().filter_map(RefCell::into_inner).collect())
     }
 }
 
@@ -384,42 +301,6 @@ extern "C" fn heard(slot: *mut c_void, error: c_int, result: *mut UbResult) {
     }
 }
 
-fn answer(question: &Question, heard: Heard) -> Result<Raw> {
-    let failed = |word, why: String| Err(Error::new(word, format!("look up {question}: {why}")));
-    if heard.error != 0 {
-        return failed(
-            Word::LookupFailed,
-            format!("libunbound: {}", strerror(heard.error)),
-        );
-    }
-    if heard.bogus {
-        let why = printable(&heard.why);
-        return failed(Word::DnsBogus, format!("DNSSEC validation failed: {why}"));
-    }
-    let id = heard.packet.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
-    match message::read(&heard.packet, id, question) {
-        Some(Reply::Found(found)) => Ok(Raw {
-            answer: RawAnswer {
-                rdata: found.rdata,
-                proof: if heard.secure {
-                    Proof::Secure
-                } else {
-                    Proof::Insecure
-                },
-                ttl: found.ttl,
-                name: found.name,
-                no_such_name: found.no_such_name,
-            },
-            goes_on: found.goes_on,
-        }),
-        Some(Reply::Failed(failure)) => failed(Word::LookupFailed, format!("libunbound {}", failure.why)),
-        _ => failed(
-            Word::LookupFailed,
-            format!("libunbound found no answer (rcode {})", heard.rcode),
-        ),
-    }
-}
-
 fn check(what: &str, error: c_int) -> Result<()> {
     match error {
         0 => Ok(()),
@@ -430,7 +311,8 @@ fn check(what: &str, error: c_int) -> Result<()> {
     }
 }
 
-fn strerror(error: c_int) -> String {
+/// libunbound's words for an error.
+pub(super) fn strerror(error: c_int) -> String {
     // SAFETY: a static string that ends in NUL.
     let text = unsafe { CStr::from_ptr(ub_strerror(error)) };
     text.to_string_lossy().into_owned()
