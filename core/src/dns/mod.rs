@@ -24,6 +24,8 @@ mod stub;
 mod tcp;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "unbound")]
+mod unbound;
 
 pub use resolver::{Lookup, RawAnswer, Resolver};
 pub(crate) use stub::random;
