@@ -184,7 +184,7 @@ class Zones:
         self.lines: dict[str, list[str]] = {zone: [] for zone in ZONES}
         # Delegated, signed by their parent, and then not.
         self.bogus: list[str] = []
-        # Delegated to a server that knows nothing of them.
+        # Delegated to a server that has lost them.
         self.lame: list[str] = []
         for row in matrix():
             for certificate in CERTIFICATES:
