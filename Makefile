@@ -74,6 +74,9 @@ test: ## install what is missing, then run all tests, also against real servers
 	$(MAKE) build python examples
 	$(PYTHON) tests/servers/run.py -- $(MAKE) check
 
+# No test asks the machine's resolver.
+check bench: export STARTTLS_RESOLV_CONF := $(CURDIR)/tests/servers/resolv.conf
+
 check: ## the tests alone; those with real servers want $$STARTTLS_SERVERS (see tests/servers/run.py)
 	[ -z "$$STARTTLS_SERVERS" ] || $(PYTHON) tests/servers/check.py
 	$(CARGO) test $(LOCKED)

@@ -15,6 +15,8 @@ from starttls import _core
 
 # Whoever started us in the background may have it ignored, and children would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# No test asks the machine's resolver.
+os.environ.setdefault("STARTTLS_RESOLV_CONF", str(Path(__file__).parents[1] / "servers" / "resolv.conf"))
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,11 @@ from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).parent))
+
+import check_domains  # noqa: E402
+
 FOUND = json.loads(Path(os.environ["STARTTLS_SERVERS"]).read_text())
 CERTS = FOUND["certs_dir"]
 ALICE = FOUND["users"][0]["name"], FOUND["users"][0]["password"]
@@ -459,6 +464,8 @@ def main() -> int:
         # Mail goes round through both of them: Postfix takes logins and delivers by Dovecot.
         if port and (both or play not in (smtp, submission, submissions)):
             cases.append((f"session {server} {name} {getattr(play, '__name__', '')}", partial(play, port)))
+
+    cases += check_domains.cases(FOUND)
 
     failed = 0
     with ThreadPoolExecutor(4) as pool:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,8 @@ class Server:
     # Who it runs as when root starts it; "" is root.
     account = ""
     stop_signal = signal.SIGTERM
+    # Whether its ports speak protocols of ours. If not, what `tell` says is all that the tests get to know.
+    listed = True
 
     def __init__(self, place: Path, certs: Path, ports: Ports) -> None:
         self.place = place
@@ -235,6 +238,14 @@ class Server:
                 return f"there is no user {cls.account}"
         return None
 
+    def leaves(self) -> list[str]:
+        """Certificates of its own, as the second argument of tests/certs/make wants them."""
+        return []
+
+    def tell(self, others: dict[str, "Server"]) -> dict[str, Any]:
+        """What the tests get to know beyond the ports."""
+        return {}
+
     def build(self) -> None:
         """What takes its time and needs no certificates."""
 
@@ -254,6 +265,10 @@ class Server:
     def opening(self, port_name: str) -> bytes:
         """What a client says first, where the server waits for it."""
         return b""
+
+    def awaits(self) -> list[Path]:
+        """Files by which it shows that it is up."""
+        return []
 
     def user(self) -> str | None:
         return self.account if self.account and os.geteuid() == 0 else None
@@ -313,9 +328,11 @@ class Harness:
             signal.signal(signum, signal.SIG_IGN)
         self._janitor.finish()
 
-    def _make_certificates(self) -> None:
+    def _make_certificates(self, leaves: list[str]) -> None:
         maker = Path(__file__).parent.parent / "certs" / "make"
-        run_to_end(["sh", str(maker), str(self.certs)], self._janitor.watch)
+        more = self.directory / "leaves"
+        more.write_text("".join(f"{leaf}\n" for leaf in leaves))
+        run_to_end(["sh", str(maker), str(self.certs), str(more)], self._janitor.watch)
 
     def start(self, kinds: list[type[Server]]) -> dict[str, Server]:
         """Starts all that can be started here, at the same time, and waits till each port answers."""
@@ -331,7 +348,8 @@ class Harness:
 
         deadline = time.monotonic() + START_SECONDS
         with ThreadPoolExecutor(5) as pool:
-            certificates = pool.submit(self._make_certificates)
+            wanted = sorted({leaf for server in servers.values() for leaf in server.leaves()})
+            certificates = pool.submit(self._make_certificates, wanted)
             launches = [
                 (server, pool.submit(self._launch, server, servers, certificates)) for server in servers.values()
             ]
@@ -370,23 +388,28 @@ class Harness:
     def _wait(self, server: Server, children: list[subprocess.Popen[bytes]], deadline: float) -> None:
         over = threading.Event()
 
-        def port(name: str) -> None:
+        def wait(what: str, answered: Callable[[], None]) -> None:
             why: object = "no answer"
             while time.monotonic() < deadline and not over.is_set():
                 try:
-                    return answers(server.ports[name], server.implicit(name), server.opening(name))
+                    return answered()
                 except OSError as error:
                     why = error
                 if any(child.poll() is not None for child in children):
                     why = "the server has ended"
                     break
                 time.sleep(0.02)
-            raise NotStarted(f"{server.name}: port {name} ({server.ports[name]}): {why}\n{tail(server)}")
+            raise NotStarted(f"{server.name}: {what}: {why}\n{tail(server)}")
 
+        waits: list[tuple[str, Callable[[], None]]] = [(str(path), partial(is_there, path)) for path in server.awaits()]
+        for name, number in server.ports.items():
+            waits.append(
+                (f"port {name} ({number})", partial(answers, number, server.implicit(name), server.opening(name)))
+            )
         with ThreadPoolExecutor(8) as pool:
             try:
-                for wait in [pool.submit(port, name) for name in server.ports]:
-                    wait.result()
+                for done in [pool.submit(wait, *one) for one in waits]:
+                    done.result()
             finally:
                 over.set()
 
@@ -427,6 +450,10 @@ def answers(port: int, implicit: bool, opening: bytes) -> None:
             heard = sock.recv(1)
         if not heard:
             raise OSError("it closes the connection")
+
+
+def is_there(path: Path) -> None:
+    path.stat()
 
 
 def program(name: str) -> str | None:

@@ -6,7 +6,9 @@ import shutil
 import time
 from pathlib import Path
 
+from dns import Dns
 from harness import Ports, Server
+from zones import ADDRESSES, CERTIFICATES, chain
 
 DAEMONS = Path("/usr/lib/postfix/sbin"), Path("/usr/libexec/postfix"), Path("/usr/lib/postfix/bin")
 
@@ -147,6 +149,7 @@ class Postfix(Server):
         )
         (etc / "master.cf").write_text(
             "".join(self._listener(port, options, dovecot is not None) for port, options in LISTENERS.items())
+            + self._hosts(others.get("dns"))
             + SERVICES
         )
         # Postfix waits until its configuration is older than a second or so.
@@ -163,6 +166,23 @@ class Postfix(Server):
                 lines.append(f"  -o smtpd_sasl_auth_enable={'yes' if logins else 'no'}")
             else:
                 lines.append(f"  -o {option}={value.format(certs=self.certs)}")
+        return "\n".join(lines) + "\n"
+
+    def _hosts(self, dns: Server | None) -> str:
+        """The MX hosts of the zones: a certificate an address."""
+        if not isinstance(dns, Dns):
+            return ""
+        lines = []
+        for certificate in CERTIFICATES:
+            lines.append(f"{ADDRESSES[certificate]}:{dns.smtp_port} inet n - n - - smtpd")
+            if certificate == "no-tls":
+                lines.append("  -o smtpd_tls_security_level=none")
+            else:
+                files = ", ".join(f"{self.certs}/{name}.crt" for name in chain(certificate))
+                lines.append(f"  -o {{ smtpd_tls_chain_files = {self.certs}/mx-{certificate}.key, {files} }}")
+        lines.append(f"{ADDRESSES['busy']}:{dns.smtp_port} inet n - n - - smtpd")
+        lines.append("  -o smtpd_delay_reject=no")
+        lines.append("  -o { smtpd_client_restrictions = check_client_access static:{450 4.3.2 busy} }")
         return "\n".join(lines) + "\n"
 
     def commands(self) -> list[list[str]]:

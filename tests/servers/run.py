@@ -14,6 +14,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cups import Cups  # noqa: E402
+from dns import Dns  # noqa: E402
 from dovecot import Dovecot  # noqa: E402
 from harness import Harness, NotStarted, Stopped, end_with_parent_and_signals  # noqa: E402
 from inn2 import Nnrpd  # noqa: E402
@@ -22,11 +23,16 @@ from mariadb import MariaDB  # noqa: E402
 from postfix import Postfix  # noqa: E402
 from postgresql import PostgreSQL  # noqa: E402
 from prosody import Prosody  # noqa: E402
+from redis_server import Redis  # noqa: E402
 from slapd import Slapd  # noqa: E402
+from sts import PolicyHosts  # noqa: E402
+from tlsrpt import Collector  # noqa: E402
 from users import USERS  # noqa: E402
 from vsftpd import Vsftpd  # noqa: E402
 
 KINDS = [MariaDB, PostgreSQL, Dovecot, Postfix, Nnrpd, Prosody, InspIRCd, Vsftpd, Slapd, Cups]
+# What the domain layer asks and tells.
+KINDS += [Dns, PolicyHosts, Redis, Collector]
 
 VARIABLE = "STARTTLS_SERVERS"
 
@@ -49,8 +55,9 @@ def main(arguments: list[str]) -> int:
                     {
                         "ca_file": str(harness.certs / "ca.crt"),
                         "certs_dir": str(harness.certs),
-                        "servers": {name: server.ports for name, server in servers.items()},
+                        "servers": {name: server.ports for name, server in servers.items() if server.listed},
                         "users": [{"name": name, "password": password} for name, password in USERS.items()],
+                        **{name: server.tell(servers) for name, server in servers.items() if not server.listed},
                     },
                     indent=2,
                 )
