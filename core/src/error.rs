@@ -195,7 +195,8 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
+    pub(crate) fn with_outcome(mut self, mut outcome: Outcome) -> Self {
+        outcome.error = Some((self.word, self.message.clone()));
         self.outcome = Some(Box::new(outcome));
         self
     }

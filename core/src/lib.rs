@@ -54,6 +54,7 @@ mod session;
 mod sys;
 mod text;
 mod tls;
+pub mod tlsrpt;
 mod transcript;
 mod transport;
 mod verdict;
