@@ -9,7 +9,8 @@
 
 use std::fmt;
 
-use fluent_uri::Uri;
+use iri_string::percent_encode::decode::decode_whatwg_bytes;
+use iri_string::types::UriStr;
 
 use crate::error::{Error, Result, Word};
 use crate::name::ServerName;
@@ -151,26 +152,27 @@ fn destination(text: &str) -> Result<Option<Rua>> {
             "has an exclamation mark, which must be encoded: TLSRPT has no size limits",
         ));
     }
-    let uri = Uri::parse(text).map_err(|_| bad("is no URI"))?;
-    match uri.scheme().as_str().to_ascii_lowercase().as_str() {
+    let uri = UriStr::new(text).map_err(|_| bad("is no URI"))?;
+    match uri.scheme_str().to_ascii_lowercase().as_str() {
         "mailto" => {
-            let address = uri
-                .path()
-                .decode()
-                .to_string()
-                .map_err(|_| bad("is no mail address"))?;
+            let decoded = decode_whatwg_bytes(uri.path_str().as_bytes());
+            let address = decoded.into_string().map_err(|_| bad("is no mail address"))?;
             if !is_address(&address) {
                 return Err(bad("is no mail address"));
             }
-            Ok(Some(Rua::Mailto(address.into_owned())))
+            Ok(Some(Rua::Mailto(address.into())))
         }
         "https" => {
-            let authority = uri.authority().ok_or_else(|| bad("has no host"))?;
+            let authority = uri.authority_components().ok_or_else(|| bad("has no host"))?;
             if authority.userinfo().is_some() {
                 return Err(bad("has a user name"));
             }
             ServerName::parse(authority.host()).map_err(|_| bad("has no valid host"))?;
-            authority.port_to_u16().map_err(|_| bad("has no valid port"))?;
+            // RFC 3986 §3.2.3: a colon with nothing behind it is the default port.
+            let port = authority.port().filter(|p| !p.is_empty());
+            if port.is_some_and(|p| !matches!(p.parse::<u16>(), Ok(1..))) {
+                return Err(bad("has no valid port"));
+            }
             Ok(Some(Rua::Https(text.to_owned())))
         }
         _ => Ok(None),
@@ -182,9 +184,11 @@ pub(super) fn is_address(address: &str) -> bool {
     let Some((local, domain)) = address.rsplit_once('@') else {
         return false;
     };
-    let clean = |c: char| !c.is_control() && !c.is_whitespace() && !"\"(),:;<>@[\\]".contains(c);
+    let clean = |c: char| !c.is_whitespace() && !"\"(),:;<>@[\\]".contains(c);
     (1..=64).contains(&local.len())
         && local.chars().all(clean)
+        // Nothing that controls, hides or misleads.
+        && printable(local.as_bytes()) == local
         && domain.chars().all(clean)
         && matches!(ServerName::parse(domain), Ok(ServerName::Dns(_)))
 }

@@ -209,6 +209,29 @@ fn every_attempt_is_told_once_with_its_own_reason() {
     );
 }
 
+/// As a connection knows it: both addresses are those of the socket.
+#[test]
+fn an_attempt_on_a_socket_knows_both_ends() {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    let server = TcpListener::bind("127.0.0.2:0").unwrap();
+    let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+    let service = crate::protocol::find("smtp").unwrap();
+    let policy = crate::Policy::new(Level::Encrypt);
+    let mut attempt = crate::attempt::Attempt::client(Some(service), "mx.a.test", &policy).unwrap();
+    attempt.outcome.domain = Some(domain(Vec::new()));
+    attempt.note_peer(client.as_fd());
+    let error = attempt.fail(Error::new(Word::NotOffered, "no STARTTLS"));
+    let failure = &error.tlsrpt_events()[0].policies[0].failures[0];
+    assert_eq!(failure.sending_mta_ip, Some(client.local_addr().unwrap().ip()));
+    assert_eq!(failure.receiving_ip, "127.0.0.2".parse().ok());
+    assert_eq!(
+        failure.failure_reason_code.as_deref(),
+        Some("not-offered: no STARTTLS")
+    );
+}
+
 #[test]
 fn only_a_domain_that_asks_is_told() {
     let mut o = outcome();
