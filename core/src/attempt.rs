@@ -129,11 +129,17 @@ impl Attempt {
         e.with_outcome(self.outcome.clone())
     }
 
+    /// Both ends of the connection, as far as they are not known.
     pub(crate) fn note_peer(&mut self, fd: BorrowedFd<'_>) {
+        let socket = socket2::SockRef::from(&fd);
+        if self.outcome.source.is_none() {
+            let source = socket.local_addr().ok();
+            self.outcome.source = source.and_then(|a| a.as_socket()).map(|a| a.ip().to_canonical());
+        }
         if self.outcome.peer.address.is_some() {
             return;
         }
-        let peer = socket2::SockRef::from(&fd).peer_addr().ok();
+        let peer = socket.peer_addr().ok();
         if let Some(address) = peer.and_then(|a| a.as_socket()) {
             self.outcome.peer.address = Some(address.ip().to_canonical());
             self.outcome.peer.port = Some(address.port());

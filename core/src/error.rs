@@ -207,13 +207,8 @@ impl Error {
         }
     }
 
-    /// The same, in other words.
-    pub(crate) fn saying(mut self, message: String) -> Self {
-        self.message = message;
-        self
-    }
-
-    pub(crate) fn with_outcome(mut self, outcome: Outcome) -> Self {
+    pub(crate) fn with_outcome(mut self, mut outcome: Outcome) -> Self {
+        outcome.error = Some((self.word, self.message.clone()));
         self.outcome = Some(Box::new(outcome));
         self
     }

@@ -64,6 +64,7 @@ mod srv;
 mod sys;
 mod text;
 mod tls;
+pub mod tlsrpt;
 mod transcript;
 mod transport;
 mod verdict;

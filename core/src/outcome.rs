@@ -5,9 +5,10 @@
 
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dns::Proof;
+use crate::error::Word;
 use crate::level::Level;
 
 /// Client or server.
@@ -257,7 +258,7 @@ pub struct Milliseconds {
 }
 
 /// What kind of policy a domain has for those who send to it; the words of RFC 8460 §4.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum PolicyType {
@@ -364,6 +365,13 @@ pub struct Outcome {
     pub milliseconds: Milliseconds,
     /// What the peer's domain asks for; `None` where nobody looked.
     pub domain: Option<Domain>,
+    /// Our address, for reports.
+    #[serde(skip)]
+    pub(crate) source: Option<IpAddr>,
+    /// The error that carries this outcome: an attempt that is kept in [`attempts`](Self::attempts) still
+    /// knows how it ended.
+    #[serde(skip)]
+    pub(crate) error: Option<(Word, String)>,
 }
 
 impl Outcome {
@@ -389,6 +397,8 @@ impl Outcome {
             round_trips: 0,
             milliseconds: Milliseconds::default(),
             domain: None,
+            source: None,
+            error: None,
         }
     }
 

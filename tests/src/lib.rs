@@ -10,3 +10,4 @@ pub mod peer;
 pub mod random;
 pub mod script;
 pub mod scripted;
+pub mod tlsrpt;

@@ -116,6 +116,6 @@ impl Tried {
         let own = chosen.outcome().cloned();
         self.outcomes.retain(|outcome| Some(outcome) != own.as_ref());
         let message = format!("no mail host of {domain} will do: {}", messages.join("; "));
-        self.with_attempts(chosen.saying(message))
+        self.with_attempts(chosen.retold(message))
     }
 }
