@@ -207,6 +207,13 @@ impl Error {
         }
     }
 
+    /// Adds a note to the outcome.
+    pub(crate) fn note(&mut self, note: &str) {
+        if let Some(outcome) = &mut self.outcome {
+            outcome.notes.push(note.to_owned());
+        }
+    }
+
     pub(crate) fn with_outcome(mut self, mut outcome: Outcome) -> Self {
         outcome.error = Some((self.word, self.message.clone()));
         self.outcome = Some(Box::new(outcome));

@@ -61,6 +61,8 @@ impl Policy {
                 sts_port: None,
                 resolver: None,
                 cache: None,
+                ask_tlsrpt: false,
+                collector: None,
                 destinations: None,
                 web: Arc::default(),
                 demand: None,

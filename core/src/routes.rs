@@ -5,6 +5,7 @@
 //! the others. MTA-STS is asked for only where DANE does not decide.
 
 mod sts;
+mod tlsrpt;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -43,6 +44,8 @@ pub struct Routes {
     nexthop: Vec<ServerName>,
     waiting: VecDeque<Waiting>,
     sts: DomainSts,
+    /// The domain's TLSRPT record, once it was asked for.
+    tlsrpt: Option<Option<String>>,
     /// Questions that were asked for no host in particular, and are not yet told of.
     asked: u32,
     notes: Vec<String>,
@@ -123,6 +126,7 @@ impl Routes {
             name_from: NameFrom::Caller,
             nexthop: Vec::new(),
             waiting: VecDeque::new(),
+            tlsrpt: None,
             asked: 0,
             notes: Vec::new(),
             domain: name,
@@ -269,7 +273,7 @@ impl Routes {
             name: self.domain.to_string(),
             mx: self.mx,
             policies: tlsa.into_iter().chain(self.sts.policy.clone()).collect(),
-            tlsrpt: None,
+            tlsrpt: self.tlsrpt.clone().flatten(),
             lookups: self.asked,
         }
     }
@@ -320,6 +324,11 @@ impl Routes {
         let heeds = rules.level.heeds_dane() && (self.is_mail() || self.mx == Some(Proof::Secure));
         if heeds && !resolver.is_trusted() && !self.notes.iter().any(|note| note == NO_DNSSEC) {
             self.notes.push(NO_DNSSEC.to_owned());
+        }
+        if self.tlsrpt.is_none() && rules.ask_tlsrpt && self.is_mail() {
+            let record = tlsrpt::record(&self.domain.to_string(), &rules, &asking, &mut self.notes);
+            self.asked = self.asked.saturating_add(asking.asked.replace(0));
+            self.tlsrpt = Some(record?);
         }
         let port = heeds.then(|| rules.tlsa_port.unwrap_or(waiting.port));
         let asked = Host::ask(&asking, &waiting.target, waiting.addresses.clone(), port);

@@ -18,6 +18,7 @@ use crate::level::{Level, MinTls};
 use crate::mta_sts::Web;
 use crate::name::ServerName;
 use crate::outcome::{Effective, Line, NameFrom};
+use crate::tlsrpt::Collector;
 
 /// Sees each line of the dialog as it is said.
 pub(crate) type Observer = Arc<dyn Fn(&Line) + Send + Sync>;
@@ -75,6 +76,9 @@ pub(crate) struct Rules {
     pub(crate) sts_port: Option<u16>,
     pub(crate) resolver: Option<Resolver>,
     pub(crate) cache: Option<Store>,
+    /// Whether a domain's TLSRPT record is looked up.
+    pub(crate) ask_tlsrpt: bool,
+    pub(crate) collector: Option<Arc<Collector>>,
     pub(crate) destinations: Option<Arc<Destinations>>,
     /// How MTA-STS policies are fetched; made at first use, and shared by all that are derived.
     pub(crate) web: Arc<OnceCell<Web>>,

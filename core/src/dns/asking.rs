@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::message::{Question, MAX_CNAMES};
 use super::resolver::{Raw, RawAnswer};
@@ -66,6 +67,16 @@ impl<'a> Asking<'a> {
             hook,
             asked: Cell::new(0),
         }
+    }
+
+    /// Asks within a part of the time that is left: half of it, and so long at most. Whoever keeps us waiting
+    /// does not keep what comes after.
+    pub(crate) fn within<T>(&self, most: Duration, ask: impl FnOnce(&Asking<'_>) -> T) -> T {
+        let until = self.deadline.halfway().or_after(most);
+        let part = Asking::new(self.resolver, until, self.hook);
+        let answer = ask(&part);
+        self.asked.set(self.asked.get().saturating_add(part.asked.get()));
+        answer
     }
 
     /// All addresses, of both families: asked for at once. The proof is the weaker of the two.

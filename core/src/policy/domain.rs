@@ -11,6 +11,7 @@ use crate::dns::{Proof, Resolver, Tlsa};
 use crate::error::Result;
 use crate::mta_sts::StsPolicy;
 use crate::rules::LookedUp;
+use crate::tlsrpt::Collector;
 
 impl Policy {
     /// A TLSA record of the host (RFC 6698 §2) that the caller has looked up itself; may be called several
@@ -97,6 +98,25 @@ impl Policy {
     #[must_use]
     pub fn cache(mut self, cache: Arc<dyn Cache>) -> Self {
         self.set().cache = Some(Store::new(cache));
+        self
+    }
+
+    /// Tell the TLSRPT collector at this Unix socket (`tlsrpt-collectd`) how TLS went with each host of a domain
+    /// that asks for reports (RFC 8460), in each [`connect_domain`](crate::Session::connect_domain). Where that
+    /// fails the mail goes on, and the outcome has a note.
+    ///
+    /// # Errors
+    /// `invalid` if the path is too long for a socket.
+    pub fn tlsrpt(mut self, socket: impl AsRef<Path>) -> Result<Self> {
+        self.set().collector = Some(Arc::new(Collector::new(socket)?));
+        Ok(self.ask_tlsrpt())
+    }
+
+    /// Look a domain's TLSRPT record up, so that the outcome gives [events](crate::Outcome::tlsrpt_events)
+    /// for [`Reports`](crate::tlsrpt::Reports) of one's own.
+    #[must_use]
+    pub fn ask_tlsrpt(mut self) -> Self {
+        self.set().ask_tlsrpt = true;
         self
     }
 

@@ -28,6 +28,24 @@ impl Session<'static> {
     /// # Errors
     /// As [`connect_domain`](Session::connect_domain).
     pub fn connect_service(protocol: &str, domain: &str, policy: &Policy) -> Result<Self> {
+        let mut result = Self::try_all(protocol, domain, policy);
+        if let Some(collector) = &policy.rules.collector {
+            let events = match &result {
+                Ok(session) => session.outcome().tlsrpt_events(),
+                Err(e) => e.tlsrpt_events(),
+            };
+            // Of the others it would say the same.
+            if let Some(Err(e)) = events.iter().map(|event| collector.send(event)).find(Result::is_err) {
+                match &mut result {
+                    Ok(session) => session.outcome.notes.push(e.message().to_owned()),
+                    Err(failed) => failed.note(e.message()),
+                }
+            }
+        }
+        result
+    }
+
+    fn try_all(protocol: &str, domain: &str, policy: &Policy) -> Result<Self> {
         let deadline = Deadline::after(Some(policy.time_limit()));
         let mut routes = Routes::look_up(protocol, domain, policy, Some(deadline))?;
         let mut tried = Tried::default();
