@@ -190,7 +190,10 @@ impl Routes {
 
     fn find_mail_hosts(&mut self, asking: &Asking<'_>) -> Result<()> {
         let rules = &self.policy.rules;
-        let me = rules.client_name.iter().filter_map(|me| ServerName::parse(me).ok());
+        let me = rules
+            .client_name
+            .iter()
+            .filter_map(|me| ServerName::parse(me).ok());
         let port = rules.port.unwrap_or_else(|| self.service.default_port());
         let found = mail_hosts(asking, &self.domain, &me.collect::<Vec<_>>())?;
         self.mx = found.proof;
@@ -339,7 +342,8 @@ impl Routes {
             let message = format!("{} has no address", waiting.target);
             return Err(Error::new(Word::LookupFailed, message).temporary_if(false));
         }
-        let decided = matches!(host.found, Found::Usable(_) | Found::Failed(_)) && way.name_from != NameFrom::InsecureDns;
+        let decided = matches!(host.found, Found::Usable(_) | Found::Failed(_))
+            && way.name_from != NameFrom::InsecureDns;
         let sts = if decided || !rules.level.heeds_sts() || !self.is_mail() {
             StsOfHost::nothing()
         } else {

@@ -167,7 +167,9 @@ fn described(
         domain: domain.to_string(),
         mode: policy.map(|policy| policy.mode),
         string: policy.map_or_else(Vec::new, |policy| policy.lines.clone()),
-        mx_host: policy.map_or_else(Vec::new, |policy| policy.mx.iter().map(ToString::to_string).collect()),
+        mx_host: policy.map_or_else(Vec::new, |policy| {
+            policy.mx.iter().map(ToString::to_string).collect()
+        }),
         failure,
         why,
     }

@@ -35,7 +35,11 @@ impl Session<'static> {
                 Err(e) => e.tlsrpt_events(),
             };
             // Of the others it would say the same.
-            if let Some(Err(e)) = events.iter().map(|event| collector.send(event)).find(Result::is_err) {
+            if let Some(Err(e)) = events
+                .iter()
+                .map(|event| collector.send(event))
+                .find(Result::is_err)
+            {
                 match &mut result {
                     Ok(session) => session.outcome.notes.push(e.message().to_owned()),
                     Err(failed) => failed.note(e.message()),
