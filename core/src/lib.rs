@@ -59,7 +59,7 @@ mod transport;
 mod verdict;
 mod wire;
 
-pub use cache::Cache;
+pub use cache::{Cache, DirectoryCache, MemoryCache};
 pub use connection::Connection;
 pub use dialog::Stage;
 pub use dns::Proof;

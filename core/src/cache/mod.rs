@@ -1,10 +1,15 @@
 //! Where what was learnt of others is kept: MTA-STS policies, and who proved its name over TLS before.
 
+mod directory;
+mod memory;
 mod store;
+mod sweep;
 
 use std::io;
 use std::time::SystemTime;
 
+pub use directory::DirectoryCache;
+pub use memory::MemoryCache;
 pub(crate) use store::Store;
 
 /// No value is larger: an MTA-STS policy has 64 KiB at most (RFC 8461 §3.2).
@@ -33,4 +38,15 @@ pub trait Cache: Send + Sync {
     /// # Errors
     /// As [`get`](Self::get).
     fn remove(&self, key: &str) -> io::Result<()>;
+}
+
+fn check_size(value: &[u8]) -> io::Result<()> {
+    if value.len() > MAX_VALUE {
+        let message = format!(
+            "a value of {} bytes is more than a cache keeps ({MAX_VALUE})",
+            value.len()
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(())
 }
