@@ -31,7 +31,7 @@
 //! of a single-threaded parent; a session belongs to one process.
 
 mod attempt;
-mod cache;
+pub mod cache;
 mod channel;
 mod command;
 mod connection;
@@ -59,6 +59,8 @@ mod transport;
 mod verdict;
 mod wire;
 
+#[cfg(feature = "redis")]
+pub use cache::RedisCache;
 pub use cache::{Cache, DirectoryCache, MemoryCache};
 pub use connection::Connection;
 pub use dialog::Stage;
