@@ -43,6 +43,7 @@ mod error;
 mod establish;
 mod handshake;
 mod level;
+mod memory;
 mod name;
 mod negotiation;
 mod outcome;
