@@ -31,7 +31,7 @@
 //! of a single-threaded parent; a session belongs to one process.
 
 mod attempt;
-mod cache;
+pub mod cache;
 #[cfg(test)]
 mod cases;
 mod channel;
@@ -50,6 +50,7 @@ mod handshake;
 mod level;
 mod mta_sts;
 mod mx;
+mod memory;
 mod name;
 mod negotiation;
 mod outcome;
@@ -71,7 +72,9 @@ mod transport;
 mod verdict;
 mod wire;
 
-pub use cache::Cache;
+#[cfg(feature = "redis")]
+pub use cache::RedisCache;
+pub use cache::{Cache, DirectoryCache, MemoryCache};
 pub use connection::Connection;
 pub use dialog::Stage;
 pub use dns::{Lookup, Proof, RawAnswer, Resolver};
