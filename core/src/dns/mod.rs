@@ -14,7 +14,10 @@ use crate::rules::InterruptHook;
 use crate::sys::Deadline;
 
 mod asking;
+#[cfg(test)]
+mod data_tests;
 mod message;
+mod patience;
 mod rdata;
 mod resolv_conf;
 mod resolver;
