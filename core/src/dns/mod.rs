@@ -16,6 +16,7 @@ use crate::sys::Deadline;
 mod asking;
 #[cfg(test)]
 mod data_tests;
+mod fuzzed;
 mod message;
 mod patience;
 mod rdata;
@@ -30,6 +31,7 @@ mod tests;
 #[cfg(feature = "unbound")]
 mod unbound;
 
+pub(crate) use fuzzed::{fuzz_message, fuzz_resolv_conf};
 pub use resolver::{Lookup, RawAnswer, Resolver};
 pub(crate) use stub::random;
 
