@@ -46,6 +46,8 @@ mod dns;
 mod engine;
 mod error;
 mod establish;
+#[doc(hidden)]
+pub mod fuzz;
 mod handshake;
 mod level;
 mod mta_sts;
