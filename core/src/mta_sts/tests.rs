@@ -143,7 +143,7 @@ impl World {
         let asking = Asking::new(&resolver, deadline, hook);
         let requests = self.site.requests();
         self.zone.questions.lock().unwrap().clear();
-        let now = self.begin + Duration::from_secs(seconds);
+        let now = self.begin.checked_add(Duration::from_secs(seconds)).unwrap();
         let mut notes = Vec::new();
         let found = find(domain, look, &asking, store, &self.site.web(), now, &mut notes)?;
         let questions = self.zone.questions.lock().unwrap().clone();
@@ -151,7 +151,7 @@ impl World {
         Ok(Look1 {
             found,
             questions,
-            requests: self.site.requests() - requests,
+            requests: self.site.requests().abs_diff(requests),
             notes,
         })
     }
