@@ -44,6 +44,8 @@ mod dns;
 mod engine;
 mod error;
 mod establish;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod handshake;
 mod level;
 mod mta_sts;
