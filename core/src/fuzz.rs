@@ -1,8 +1,26 @@
-//! For the fuzzers alone, which build with `--cfg fuzzing`: the readers of what strangers send and files say, and
-//! what must hold of whatever they make of it. No part of the API.
+//! For the fuzzers, which see no internals: parsers of what strangers write. Whatever they are given, none panics, and
+//! what must hold of the result is asserted here. No part of the API.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+
+/// A DNS message, as the answer to a question of each type that is asked, and its records.
+pub fn dns_message(bytes: &[u8]) {
+    crate::dns::fuzz_message(bytes);
+}
+
+/// A resolv.conf.
+pub fn resolv_conf(bytes: &[u8]) {
+    crate::dns::fuzz_resolv_conf(bytes);
+}
+
+/// What a caller names as resolver.
+pub fn resolver(text: &str) {
+    // The outcome is the caller's to read; `unbound` would open files.
+    if !text.trim_start().starts_with("unbound") {
+        let _described = crate::Resolver::parse(text).map(|resolver| resolver.is_trusted());
+    }
+}
 
 use crate::destinations::{Destination, Destinations, Row};
 use crate::mta_sts::{parse_record, Pattern, StsPolicy};
@@ -82,4 +100,43 @@ pub fn destinations(input: &[u8]) {
 /// What goes into messages and terminals.
 fn is_printable(text: &str) {
     assert!(!text.chars().any(char::is_control), "{text:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases::cases;
+
+    /// Each case as it is, cut off anywhere, and with any one byte changed.
+    #[test]
+    fn cases_that_are_cut_and_changed() {
+        let folders = [
+            "mta_sts/good",
+            "mta_sts/bad",
+            "destinations/good",
+            "destinations/bad",
+        ];
+        let readers: [(&str, fn(&[u8])); 4] = [
+            ("record", sts_record),
+            ("policy", sts_policy),
+            ("table", destinations),
+            ("json", destinations),
+        ];
+        for folder in folders {
+            for (ending, read) in readers {
+                for case in cases(folder, ending, 0) {
+                    read(&case.input);
+                    let mut changed = case.input.clone();
+                    for n in 0..case.input.len().min(1000) {
+                        read(&case.input[..n]);
+                        for byte in [0, b'\n', b';', b'"', 0xff, changed[n] ^ 0x20] {
+                            let before = std::mem::replace(&mut changed[n], byte);
+                            read(&changed);
+                            changed[n] = before;
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -44,7 +44,7 @@ mod dns;
 mod engine;
 mod error;
 mod establish;
-#[cfg(fuzzing)]
+#[doc(hidden)]
 pub mod fuzz;
 mod handshake;
 mod level;

@@ -146,7 +146,9 @@ fn read(
                 once(entry.ca_file.is_none())?;
                 let shown = printable(value.as_bytes());
                 if shown != value {
-                    return Err(format!("ca=\"{shown}\" is no path that can be shown: rename the file"));
+                    return Err(format!(
+                        "ca=\"{shown}\" is no path that can be shown: rename the file"
+                    ));
                 }
                 let file = readable(&directory.join(value), "CA file").map_err(told)?;
                 entry.ca_file = Some(file);

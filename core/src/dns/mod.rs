@@ -14,7 +14,11 @@ use crate::rules::InterruptHook;
 use crate::sys::Deadline;
 
 mod asking;
+#[cfg(test)]
+mod data_tests;
+mod fuzzed;
 mod message;
+mod patience;
 mod rdata;
 mod resolv_conf;
 mod resolver;
@@ -24,7 +28,10 @@ mod stub;
 mod tcp;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "unbound")]
+mod unbound;
 
+pub(crate) use fuzzed::{fuzz_message, fuzz_resolv_conf};
 pub use resolver::{Lookup, RawAnswer, Resolver};
 pub(crate) use stub::random;
 

@@ -1,11 +1,12 @@
 //! The stub resolver against servers that lie, fail, delay and cut.
 
 use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::rdata::{A, AAAA, MX, SRV, TLSA, TXT};
 use super::server::{mx, wire, Query, Server};
-use super::{Asking, Proof, Resolver};
+use super::{Asking, Lookup, Proof, RawAnswer, Resolver};
 use crate::sys::Deadline;
 use crate::{Error, Word};
 
@@ -450,7 +451,7 @@ fn names_that_pass_for_others_are_escaped() {
 fn names_that_cannot_be_asked() {
     let server = Server::start(no_answer);
     let resolver = resolver(&[&server]);
-    let long = [&"a.".repeat(127)[..], "a"].concat();
+    let long = "a.".repeat(127) + "a";
     for name in ["", "a..b", "ü.test", "a b", "a\nb", &"a".repeat(64), &long] {
         failed(asking(&resolver).mx(name), Word::Invalid, "DNS name");
     }
@@ -466,4 +467,62 @@ fn the_hook_ends_a_wait() {
     let start = Instant::now();
     failed(asking.mx("x.test"), Word::Io, "x.test");
     assert!(start.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn tcp_only_and_any_server_first() {
+    let servers: Vec<Server> = (0..2)
+        .map(|_| Server::start(|q| q.records(&[(&q.name, q.kind, mx(10, "a.test"))], false)))
+        .collect();
+    let at: Vec<_> = servers.iter().map(|s| s.at).collect();
+    let resolver = Resolver::conf("options use-vc rotate", &at);
+    for _ in 0..40 {
+        asking(&resolver).mx("x.test").unwrap();
+    }
+    // Never one of them in 40 times: once in 2^39.
+    assert!(servers.iter().all(|s| !s.asked().is_empty()));
+    assert!(servers.iter().flat_map(Server::asked).all(|q| q.tcp));
+}
+
+/// Answers by name.
+struct Own;
+
+impl Lookup for Own {
+    fn look_up(&self, name: &str, kind: u16, time_left: Duration) -> crate::Result<RawAnswer> {
+        assert!(time_left <= Duration::from_secs(10));
+        let proof = match name {
+            "bogus.test" => Proof::Bogus,
+            "down.test" => return Err(Error::at_border(Word::LookupFailed, "it is down")),
+            _ => Proof::Secure,
+        };
+        Ok(RawAnswer {
+            rdata: if kind == MX {
+                vec![mx(1, "Mail.test")]
+            } else {
+                Vec::new()
+            },
+            proof,
+            ttl: Duration::from_secs(5),
+            name: "Real.test.".to_owned(),
+            no_such_name: kind == MX,
+        })
+    }
+}
+
+#[test]
+fn the_callers_own_answers() {
+    let resolver = Resolver::custom(Arc::new(Own));
+    assert!(resolver.is_trusted());
+    let answer = asking(&resolver).mx("X.test").unwrap();
+    assert_eq!((answer.proof, answer.name.as_str()), (Proof::Secure, "real.test"));
+    assert_eq!(answer.records[0].exchange, "mail.test");
+    assert!(!answer.no_such_name, "there are records");
+    failed(asking(&resolver).mx("bogus.test"), Word::DnsBogus, "bogus.test");
+    failed(
+        asking(&resolver).mx("down.test"),
+        Word::LookupFailed,
+        "it is down",
+    );
+    let late = Asking::new(&resolver, Deadline::after(Some(Duration::ZERO)), None);
+    failed(late.mx("x.test"), Word::Timeout, "x.test");
 }

@@ -32,7 +32,6 @@ use record::Record;
 pub(crate) use fetch::{FetchFailure, Web};
 pub(crate) use kept::Held;
 pub(crate) use policy::{Pattern, StsPolicy};
-#[cfg(fuzzing)]
 pub(crate) use record::parse as parse_record;
 
 /// What a domain is found to want.
