@@ -32,6 +32,7 @@ use record::Record;
 pub(crate) use fetch::{FetchFailure, Web};
 pub(crate) use kept::Held;
 pub(crate) use policy::{Pattern, StsPolicy};
+pub(crate) use record::parse as parse_record;
 
 /// What a domain is found to want.
 #[derive(Clone, Debug, PartialEq, Eq)]
