@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import finger
-from zones import CERTIFICATES, ORIGIN, Domain, Row, ascii_name, domains, matrix, policy_hosts
+from zones import CERTIFICATES, MAIL_HOST, ORIGIN, Domain, Row, ascii_name, domains, matrix, policy_hosts
 
 Cases = list[tuple[str, Callable[[], None]]]
 
@@ -95,6 +95,10 @@ def answer(found: dict[str, Any], question: str, validated: str, plain: str) -> 
         assert said == expected, f"{server}: {said}, not {expected}"
 
 
+def service(found: dict[str, Any], port: int) -> None:
+    assert drill(found["dns"]["resolver"], f"_PORT._tcp.{MAIL_HOST} TLSA", port) == "secure"
+
+
 def same(said: str, expected: str) -> bool:
     return any(said == word or {said, word} <= FAILED or {said, word} <= UNKNOWN for word in expected.split("|"))
 
@@ -167,6 +171,8 @@ def cases(found: dict[str, Any]) -> Cases:
     listed: Cases = []
     if "dns" in found and shutil.which("drill"):
         listed += [(f"drill {one[0]}", partial(answer, found, *one)) for one in ANSWERS]
+        ports = {server: next(iter(ports.values())) for server, ports in found["servers"].items()}
+        listed += [(f"drill {server}", partial(service, found, port)) for server, port in ports.items()]
     elif "dns" in found:
         left_out("zones", "drill is not installed")
     if "dns" in found and (why := finger.missing(found)):

@@ -117,7 +117,10 @@ class Dns(Server):
         return (self.place / f"{self._keys[zone]}.ds").read_text()
 
     def configure(self, others: dict[str, Server]) -> None:
-        zones = Zones(self.certs, self.smtp_port)
+        listed = [server.ports for server in others.values() if server.listed]
+        # Of CUPS two names have one port.
+        unique = {port: name for ports in listed for name, port in ports.items()}
+        zones = Zones(self.certs, self.smtp_port, {name: port for port, name in unique.items()})
         below = "ns.test. 300 IN A 127.0.0.1\n"
         for zone, signed in ZONES.items():
             text = "".join(f"{line}\n" for line in zones.lines[zone])
