@@ -66,8 +66,9 @@ class Ports:
             hold = socket.socket(socket.AF_UNIX)
             try:
                 hold.bind(f"\0starttls-tests-port-{port}")
-                with socket.socket() as probe:
-                    probe.bind(("0.0.0.0", port))
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    with socket.socket(type=kind) as probe:
+                        probe.bind(("0.0.0.0", port))
             except OSError:
                 hold.close()
                 continue
