@@ -7,6 +7,7 @@ domain layer (a key is missing where that server is left out):
     dns     resolver, plain_resolver (validates nothing), authority: addresses with ports; trust_anchor: a file;
             smtp_port: of all MX hosts of tests/tlsa/*.tsv, on 127.0.0.11 and up (missing without Postfix); tlsa_port:
             the same number; preload: a library for $LD_PRELOAD (preload.c), or null
+            live: of records that change (live.py)
     sts     port of all policy hosts; directory: their files (see sts.py)
     redis   address; program, to start one that may be killed
     tlsrpt  socket and db of the collector; invalid: what it did not understand; log
