@@ -37,11 +37,13 @@ impl Attempt {
         let asks = self.asks();
         let mut settled = match self.known() {
             Some(host) => self.demand(host, 0)?,
-            None if asks && by_dane_alone(self.policy.rules.level) => return Err(Error::invalid(format!(
+            None if asks && by_dane_alone(self.policy.rules.level) => {
+                return Err(Error::invalid(format!(
                 "level \"{}\" needs the host's TLSA records, and this call waits for no look-up: hand them \
                      in with their proof",
                 self.policy.rules.level.as_str()
-            ))),
+            )))
+            }
             None => self,
         };
         if asks && settled.policy.rules.demand.is_none() {
