@@ -116,7 +116,8 @@ mod tests {
             "destinations/good",
             "destinations/bad",
         ];
-        let readers: [(&str, fn(&[u8])); 4] = [
+        type Reader = fn(&[u8]);
+        let readers: [(&str, Reader); 4] = [
             ("record", sts_record),
             ("policy", sts_policy),
             ("table", destinations),

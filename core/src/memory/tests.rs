@@ -56,7 +56,7 @@ impl Story {
         }
     }
     fn at(&self, after: Duration) -> SystemTime {
-        self.begin + after
+        self.begin.checked_add(after).unwrap()
     }
     fn record(&self, who: &Who<'_>, proven: Option<ProvenBy>, after: Duration) {
         let mut notes = Vec::new();
