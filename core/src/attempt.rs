@@ -1,12 +1,15 @@
 //! One attempt on one connection: what is wanted, until when, and what has happened so far.
 
+mod remembered;
 pub(crate) mod settled;
 
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use crate::destinations::Destination;
 use crate::error::{Error, Result, Word};
+use crate::memory::Seen;
 use crate::name::ServerName;
 use crate::outcome::{Effective, Outcome, Peer, Role};
 use crate::policy::Policy;
@@ -31,11 +34,22 @@ pub(crate) struct Attempt {
     pub(crate) stay_plain: bool,
     /// The session of the connection beside which this one is made.
     pub(crate) beside: Option<Resumable>,
+    /// Who did TLS before, and may not go on in clear now.
+    pub(crate) seen: Option<Seen>,
 }
 
 impl Attempt {
-    /// As client. Checks all that can be checked without a connection.
-    pub(crate) fn client(service: Option<Service>, host: &str, policy: &Policy) -> Result<Self> {
+    /// As client, of a host at this port, by the caller's table of destinations. Checks all that can be checked
+    /// without a connection.
+    pub(crate) fn client(
+        service: Option<Service>,
+        host: &str,
+        port: Option<u16>,
+        policy: &Policy,
+    ) -> Result<Self> {
+        let port = port.or(service.map(Service::default_port));
+        let (policy, _) = policy.for_destination(Destination::Host(host, port.unwrap_or(0)));
+        let policy = &policy;
         policy.rules.consistent()?;
         let level = policy.rules.level;
         let host = ServerName::parse(host)?;
@@ -76,7 +90,7 @@ impl Attempt {
             && rules.min_tls.is_none();
         let first = error.outcome().filter(|_| may_redial)?;
         // It was sound for the first attempt.
-        let mut again = Self::client(Some(service), host, policy).ok()?;
+        let mut again = Self::client(Some(service), host, first.peer.port, policy).ok()?;
         again.deadline = deadline;
         again.stay_plain = true;
         again.outcome.offered = first.offered;
@@ -121,6 +135,7 @@ impl Attempt {
             unread: Vec::new(),
             stay_plain: false,
             beside: None,
+            seen: None,
         }
     }
 

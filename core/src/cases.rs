@@ -31,15 +31,15 @@ pub(crate) fn cases(folder: &str, ending: &str, at_least: usize) -> Vec<Case> {
 fn read(file: PathBuf) -> Case {
     let bytes = std::fs::read(&file).unwrap();
     let (mut why, mut expected, mut rest) = (None, None, &bytes[..]);
-    while let Some(line) = rest.strip_prefix(b"# ") {
-        let end = line.iter().position(|b| *b == b'\n').unwrap();
-        let text = std::str::from_utf8(&line[..end]).unwrap();
+    while let Some(after) = rest.strip_prefix(b"# ") {
+        let line = after.split_inclusive(|b| *b == b'\n').next().unwrap();
+        let text = std::str::from_utf8(line).unwrap().trim_end();
         match text.split_once(": ") {
             Some(("why", value)) if why.is_none() => why = Some(value),
             Some(("gives" | "error", value)) if expected.is_none() => expected = Some(value.to_owned()),
             _ => break,
         }
-        rest = &line[end + 1..];
+        rest = &after[line.len()..];
     }
     assert!(
         why.is_some_and(|w| w.len() > 8),

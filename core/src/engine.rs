@@ -92,6 +92,8 @@ pub(crate) struct Engine {
     dialog: Box<dyn Dialog>,
     silent: bool,
     insist: bool,
+    /// What to say where a host that must not go on in clear does not upgrade.
+    stripped: Option<String>,
     greeting_only: bool,
     /// What we are called in the transcript.
     we: Speaker,
@@ -111,6 +113,12 @@ impl Engine {
     /// Plays the client's side; `insist`: going on in clear is an error.
     pub(crate) fn client(dialog: Box<dyn Dialog>, insist: bool, observer: Option<Observer>) -> Self {
         Self::play(dialog, insist, observer, Speaker::C)
+    }
+
+    /// The host did TLS before: that it does not now is an error of its own, with this to say.
+    pub(crate) fn or_stripped(mut self, message: Option<String>) -> Self {
+        self.stripped = message;
+        self
     }
 
     /// Plays the server's side.
@@ -135,6 +143,7 @@ impl Engine {
             dialog,
             silent: false,
             insist,
+            stripped: None,
             greeting_only: false,
             we,
             state: State::Reading,
@@ -387,6 +396,9 @@ impl Engine {
                 // to what the caller says next, in clear (CVE-2021-22947).
                 self.nothing_left()?;
                 self.nothing_never_asked_for()?;
+                if let Some(stripped) = &self.stripped {
+                    return Err(Error::new(Word::Stripped, format!("{why}. {stripped}")));
+                }
                 if self.insist {
                     let word = match because {
                         Because::Refused => Word::Refused,

@@ -55,6 +55,7 @@ pub(crate) fn stay_plain(mut attempt: Attempt, transport: Transport, because: Be
     } else {
         because
     });
+    attempt.suspect();
     let unread = std::mem::take(&mut attempt.unread);
     (Channel::Plain(transport, unread), attempt)
 }

@@ -206,6 +206,10 @@ impl Handshake {
         }
         if let (Some(found), Role::Client) = (&found, outcome.role) {
             tls::keep_session(ssl, found);
+            if self.beside.is_none() {
+                let proven = found.identity.proven_by;
+                self.attempt.remember(proven);
+            }
         }
         self.met = true;
         Ok(())

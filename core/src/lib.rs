@@ -46,11 +46,13 @@ mod dns;
 mod engine;
 mod error;
 mod establish;
+#[doc(hidden)]
+pub mod fuzz;
 mod handshake;
 mod level;
+mod memory;
 mod mta_sts;
 mod mx;
-mod memory;
 mod name;
 mod negotiation;
 mod outcome;

@@ -39,7 +39,7 @@ impl Negotiation {
     /// and for what is wrong with the policy, such as a level `dane` without
     /// [`tlsa_proof`](Policy::tlsa_proof): nothing is looked up here, as nothing here may wait.
     pub fn new(protocol: &str, host: &str, stage: Stage, policy: &Policy) -> Result<Self> {
-        let attempt = Attempt::client(Some(find(protocol)?), host, policy)?;
+        let attempt = Attempt::client(Some(find(protocol)?), host, None, policy)?;
         Self::client(attempt.settled_without_asking()?, stage, None)
     }
 
@@ -99,14 +99,16 @@ impl Negotiation {
                     (None, Some(ip)) => address_literal(ip),
                     (None, None) => "localhost".to_owned(),
                 };
-                let insist = rules.effective() != Effective::May;
+                // Who did TLS before is asked for it, though a box has taken the offer away.
+                let stripped = attempt.must_not_strip();
+                let insist = rules.effective() != Effective::May || stripped.is_some();
                 let dialog = (row.client)(&Ask {
                     host: attempt.outcome.peer.name.as_deref().unwrap_or_default(),
                     me: &me,
                     stage,
                     insist,
                 })?;
-                let engine = Engine::client(dialog, insist, rules.observer.clone());
+                let engine = Engine::client(dialog, insist, rules.observer.clone()).or_stripped(stripped);
                 if attempt.stay_plain {
                     engine.greeting_only()
                 } else {

@@ -21,7 +21,7 @@ use crate::dns::{Answer, Asking, Proof, Resolver};
 use crate::error::{Error, Result, Word};
 use crate::mx::mail_hosts;
 use crate::name::ServerName;
-use crate::outcome::{Domain, NameFrom, Outcome};
+use crate::outcome::{Domain, NameFrom};
 use crate::policy::Policy;
 use crate::protocol::{find, Service};
 use crate::settle::Way;
@@ -192,10 +192,6 @@ impl Routes {
         self.service
     }
 
-    pub(crate) fn policy(&self) -> &Policy {
-        &self.policy
-    }
-
     /// The next host's time ends then, whatever the policy's time-out is.
     pub(crate) fn until(&mut self, deadline: Deadline) {
         self.deadline = Some(deadline);
@@ -286,7 +282,7 @@ impl Routes {
 
     /// An attempt for the outcome of what goes wrong before there is a connection.
     fn attempt(&self, host: &ServerName, policy: &Policy) -> Result<Attempt> {
-        let mut attempt = Attempt::client(Some(self.service), &host.to_string(), policy)?;
+        let mut attempt = Attempt::client(Some(self.service), &host.to_string(), None, policy)?;
         attempt.outcome.domain = Some(self.described(None));
         Ok(attempt)
     }
@@ -390,12 +386,5 @@ impl Routes {
         };
         let domain = self.described(Some(host));
         Demand::new(rules.level, way, host, sts, &self.nexthop, domain)
-    }
-}
-
-/// An outcome for a domain of which not even the hosts are known.
-impl Routes {
-    pub(crate) fn outcome_of_none(&self) -> Option<Outcome> {
-        self.attempt(&self.domain, &self.policy).ok().map(|a| a.outcome)
     }
 }

@@ -69,18 +69,19 @@ impl Session<'static> {
     pub fn connect(protocol: &str, host: &str, port: u16, policy: &Policy) -> Result<Self> {
         let service = find(protocol)?;
         let port = if port == 0 { service.default_port() } else { port };
-        let mut attempt = Attempt::client(Some(service), host, policy)?;
+        let mut attempt = Attempt::client(Some(service), host, Some(port), policy)?;
         attempt.outcome.peer.port = Some(port);
         let attempt = attempt.settled()?;
         let deadline = attempt.deadline;
         let settled = attempt.policy.clone();
+        let must_not_strip = attempt.must_not_strip().is_some();
         let error = match Self::dial(attempt, port) {
             Ok(session) => return Ok(session),
             Err(error) => error,
         };
         match Attempt::in_clear_after(&error, service, host, &settled, deadline) {
-            Some(again) => Self::dial(again, port),
-            None => Err(error),
+            Some(again) if !must_not_strip => Self::dial(again, port),
+            _ => Err(error),
         }
     }
 
@@ -253,7 +254,7 @@ impl<'fd> Session<'fd> {
             ));
         };
         let service = outcome.protocol.map(find).transpose()?;
-        let mut attempt = Attempt::client(service, host, &self.policy)?;
+        let mut attempt = Attempt::client(service, host, outcome.peer.port, &self.policy)?;
         attempt.beside = Some(resumable);
         let stage = match service {
             Some(Service::Implicit(_)) => Stage::Greeting,
@@ -273,7 +274,8 @@ impl<'fd> Session<'fd> {
         policy: &Policy,
     ) -> Result<Self> {
         let connection = usable(connection)?;
-        let mut attempt = Attempt::client(service, host, policy)?;
+        let peer = crate::sys::peer_of(connection.as_fd().as_raw_fd());
+        let mut attempt = Attempt::client(service, host, peer.map(|peer| peer.port()), policy)?;
         attempt.note_peer(connection.as_fd());
         Self::make_client(attempt.settled()?, connection, stage, pending)
     }

@@ -228,7 +228,7 @@ impl StsSurvey {
             records: picture.records,
             ..Self::default()
         };
-        let mut fail = |survey: &mut Self, failure: FetchFailure| {
+        let fail = |survey: &mut Self, failure: FetchFailure| {
             if survey.failure.is_none() {
                 survey.failure = Some(failure.result);
                 survey.why = Some(failure.why);

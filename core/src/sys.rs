@@ -35,7 +35,7 @@ impl Deadline {
     /// When half of the time that is left will have passed.
     pub(crate) fn halfway(self) -> Self {
         match self.left() {
-            Some(left) => self.or_after(left / 2),
+            Some(left) => self.or_after(left.checked_div(2).unwrap_or(left)),
             None => self,
         }
     }

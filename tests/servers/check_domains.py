@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import finger
-from zones import CERTIFICATES, ORIGIN, Domain, Row, ascii_name, domains, matrix, policy_hosts
+import live
+from zones import CERTIFICATES, MAIL_HOST, ORIGIN, Domain, Row, ascii_name, domains, matrix, policy_hosts
 
 Cases = list[tuple[str, Callable[[], None]]]
 
@@ -95,6 +96,10 @@ def answer(found: dict[str, Any], question: str, validated: str, plain: str) -> 
         assert said == expected, f"{server}: {said}, not {expected}"
 
 
+def service(found: dict[str, Any], port: int) -> None:
+    assert drill(found["dns"]["resolver"], f"_PORT._tcp.{MAIL_HOST} TLSA", port) == "secure"
+
+
 def same(said: str, expected: str) -> bool:
     return any(said == word or {said, word} <= FAILED or {said, word} <= UNKNOWN for word in expected.split("|"))
 
@@ -159,6 +164,20 @@ def collector(found: dict[str, Any]) -> None:
     raise AssertionError(f"{counts}: {Path(found['tlsrpt']['log']).read_text()}")
 
 
+def changed(found: dict[str, Any]) -> None:
+    """Records of a test's own come at once, and go."""
+    server, port = found["dns"]["resolver"], found["dns"]["tlsa_port"]
+    for number in range(3):
+        live.publish(found, "check", ["@ MX 10 311.good-mx.example.test.", f'_mta-sts TXT "v=STSv1; id={number};"'])
+        assert drill(server, "check.live.test MX", port) == "secure"
+        address, _, resolver = server.rpartition(":")
+        command = ["drill", "-p", resolver, f"@{address}", "_mta-sts.check.live.test", "TXT"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
+        assert f"id={number};" in said, said
+    live.publish(found, "check", [])
+    assert drill(server, "check.live.test MX", port) == "secure NXDOMAIN"
+
+
 def left_out(what: str, why: str) -> None:
     print(f"left out: {what}: {why}", file=sys.stderr)
 
@@ -167,6 +186,9 @@ def cases(found: dict[str, Any]) -> Cases:
     listed: Cases = []
     if "dns" in found and shutil.which("drill"):
         listed += [(f"drill {one[0]}", partial(answer, found, *one)) for one in ANSWERS]
+        listed.append(("records that change", partial(changed, found)))
+        ports = {server: next(iter(ports.values())) for server, ports in found["servers"].items()}
+        listed += [(f"drill {server}", partial(service, found, port)) for server, port in ports.items()]
     elif "dns" in found:
         left_out("zones", "drill is not installed")
     if "dns" in found and (why := finger.missing(found)):

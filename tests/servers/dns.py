@@ -9,11 +9,11 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import live
 from harness import Ports, Server, program
 from zones import PARENTS, ZONES, Zones, leaves
 
@@ -90,7 +90,7 @@ class Dns(Server):
         return leaves()
 
     def build(self) -> None:
-        signed = [zone for zone, is_signed in ZONES.items() if is_signed] + PARENTS
+        signed = [zone for zone, is_signed in ZONES.items() if is_signed] + [live.ZONE, *PARENTS]
         with ThreadPoolExecutor(2) as pool:
             preload = pool.submit(self._compile)
             self._keys = dict(zip(signed, pool.map(self._key, signed), strict=True))
@@ -117,7 +117,10 @@ class Dns(Server):
         return (self.place / f"{self._keys[zone]}.ds").read_text()
 
     def configure(self, others: dict[str, Server]) -> None:
-        zones = Zones(self.certs, self.smtp_port)
+        listed = [server.ports for server in others.values() if server.listed]
+        # Of CUPS two names have one port.
+        unique = {port: name for ports in listed for name, port in ports.items()}
+        zones = Zones(self.certs, self.smtp_port, {name: port for port, name in unique.items()})
         below = "ns.test. 300 IN A 127.0.0.1\n"
         for zone, signed in ZONES.items():
             text = "".join(f"{line}\n" for line in zones.lines[zone])
@@ -129,10 +132,16 @@ class Dns(Server):
             self._write(zone, text, signed)
             below += f"{zone}. 300 IN NS ns.test.\n" + (self._ds(zone) if signed else "")
         self._alter(self.place / "bogus.test.zone")
+        below += f"{live.ZONE}. 300 IN NS ns.test.\n" + self._ds(live.ZONE)
+        self.directory("live")
+        (self.place / "live" / "serial").write_text("1")
+        file = self.place / f"{live.ZONE}.zone"
+        file.write_text(live.text(self.place / "live", 1))
+        live.sign(file, live.ZONE, self.place / self._keys[live.ZONE])
         self._write("test", below, signed=True)
         self._write("", "test. 300 IN NS ns.test.\nns.test. 300 IN A 127.0.0.1\n" + self._ds("test"), signed=True)
 
-        served = [*ZONES, *PARENTS, *zones.bogus]
+        served = [*ZONES, live.ZONE, *PARENTS, *zones.bogus]
         nsd = NSD.format(place=self.place, **self.ports)
         # Of a zone without a file it knows only that it should know it: SERVFAIL.
         for zone in [*served, *zones.lame]:
@@ -156,9 +165,7 @@ class Dns(Server):
         file = self.place / f"{zone}.zone"
         file.write_text(SOA.format(apex=f"{zone}.") + text)
         if signed:
-            now = int(time.time())
-            dates = "-i", str(now - 86400), "-e", str(now + 86400 * 30)
-            self._run("ldns-signzone", *dates, "-o", f"{zone}.", "-f", str(file), str(file), self._keys[zone])
+            live.sign(file, zone, self.place / self._keys[zone])
 
     def _alter(self, file: Path) -> None:
         """Changes what the signatures were made of."""
@@ -193,6 +200,12 @@ class Dns(Server):
             "authority": f"127.0.0.1:{self.ports['authority']}",
             "trust_anchor": str(self.place / "root.key"),
             "preload": str(self.preload) if self.preload else None,
+        }
+        told["live"] = {
+            "directory": str(self.place / "live"),
+            "zone_file": str(self.place / f"{live.ZONE}.zone"),
+            "key": str(self.place / self._keys[live.ZONE]),
+            "pid_file": str(self.place / "nsd.pid"),
         }
         told["tlsa_port"] = self.smtp_port
         if "postfix" in others:

@@ -66,8 +66,9 @@ class Ports:
             hold = socket.socket(socket.AF_UNIX)
             try:
                 hold.bind(f"\0starttls-tests-port-{port}")
-                with socket.socket() as probe:
-                    probe.bind(("0.0.0.0", port))
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    with socket.socket(type=kind) as probe:
+                        probe.bind(("0.0.0.0", port))
             except OSError:
                 hold.close()
                 continue
@@ -310,6 +311,8 @@ class Server:
 
 class Harness:
     def __init__(self) -> None:
+        # The servers have users of their own, who must be able to read what we make for them.
+        self._umask = os.umask(0o022)
         # The servers' unix sockets live below it, and their paths may be 107 bytes at most.
         parent = tempfile.gettempdir()
         parent = parent if len(parent) <= 40 else "/tmp"
@@ -416,7 +419,7 @@ class Harness:
     def run(self, command: list[str], environment: dict[str, str]) -> int:
         try:
             # Open files go along: make's job server is one.
-            child = subprocess.Popen(command, env=environment, close_fds=False)
+            child = subprocess.Popen(command, env=environment, close_fds=False, umask=self._umask)
         except OSError as error:
             print(f"{command[0]}: {error.strerror}", file=sys.stderr)
             return 127

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dns import Dns
 from harness import Ports, Server
-from zones import ADDRESSES, CERTIFICATES, chain
+from zones import ADDRESSES, CERTIFICATES, SNI_NAME, chain
 
 DAEMONS = Path("/usr/lib/postfix/sbin"), Path("/usr/libexec/postfix"), Path("/usr/lib/postfix/bin")
 
@@ -172,18 +172,25 @@ class Postfix(Server):
         """The MX hosts of the zones: a certificate an address."""
         if not isinstance(dns, Dns):
             return ""
+        options = {name: f"smtpd_tls_chain_files = {self._chain(name)}" for name in CERTIFICATES}
+        options["no-tls"] = "smtpd_tls_security_level = none"
+        options["sni"] = f"tls_server_sni_maps = texthash:{self.place}/etc/sni"
+        (self.place / "etc" / "sni").write_text(f"{SNI_NAME} {self._chain('good')}\n")
         lines = []
-        for certificate in CERTIFICATES:
-            lines.append(f"{ADDRESSES[certificate]}:{dns.smtp_port} inet n - n - - smtpd")
-            if certificate == "no-tls":
-                lines.append("  -o smtpd_tls_security_level=none")
-            else:
-                files = ", ".join(f"{self.certs}/{name}.crt" for name in chain(certificate))
-                lines.append(f"  -o {{ smtpd_tls_chain_files = {self.certs}/mx-{certificate}.key, {files} }}")
+        for name, option in options.items():
+            lines.append(f"{ADDRESSES[name]}:{dns.smtp_port} inet n - n - - smtpd")
+            lines.append(f"  -o {{ {option} }}")
+        # Who asks for no name gets one that does not do.
+        lines.append(f"  -o {{ smtpd_tls_chain_files = {self._chain('unknown-ca')} }}")
         lines.append(f"{ADDRESSES['busy']}:{dns.smtp_port} inet n - n - - smtpd")
         lines.append("  -o smtpd_delay_reject=no")
         lines.append("  -o { smtpd_client_restrictions = check_client_access static:{450 4.3.2 busy} }")
         return "\n".join(lines) + "\n"
+
+    def _chain(self, certificate: str) -> str:
+        return ", ".join(
+            [f"{self.certs}/mx-{certificate}.key", *(f"{self.certs}/{name}.crt" for name in chain(certificate))]
+        )
 
     def commands(self) -> list[list[str]]:
         return [[f"{self.daemons()}/master", "-c", f"{self.place}/etc", "-d"]]

@@ -1,7 +1,17 @@
 #!/usr/bin/env python3
 """Runs a command while real servers listen on loopback: tests/servers/run.py -- COMMAND [ARGUMENT…]
 
-The command finds their ports, certificates and users in the JSON file named by $STARTTLS_SERVERS.
+The command finds their ports, certificates and users in the JSON file named by $STARTTLS_SERVERS, and there for the
+domain layer (a key is missing where that server is left out):
+
+    dns     resolver, plain_resolver (validates nothing), authority: addresses with ports; trust_anchor: a file;
+            smtp_port: of all MX hosts of tests/tlsa/*.tsv, on 127.0.0.11 and up (missing without Postfix); tlsa_port:
+            the same number; preload: a library for $LD_PRELOAD (preload.c), or null
+            live: of records that change (live.py)
+    sts     port of all policy hosts; directory: their files (see sts.py)
+    redis   address; program, to start one that may be killed
+    tlsrpt  socket and db of the collector; invalid: what it did not understand; log
+
 Inside such a run it just runs the command. `-- sleep infinity` leaves them up to try things by hand.
 """
 

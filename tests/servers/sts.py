@@ -1,12 +1,13 @@
 """Apache as the MTA-STS policy host of all domains, each by its name in SNI, with all that can be wrong with it.
 
 The policy of DOMAIN is the file `mta-sts.DOMAIN/.well-known/mta-sts.txt` of its directory. A test may change it or
-take it away at any time; of a domain that is not in domains.tsv too, but then the certificate does not name its host.
+take it away at any time. Of domains that are not in domains.tsv the certificate names a.live.test to h.live.test.
 """
 
 from pathlib import Path
 from typing import Any
 
+import live
 from harness import Ports, Server, program
 from zones import PolicyHost, policy_hosts
 
@@ -100,6 +101,7 @@ class PolicyHosts(Server):
         names: dict[str, list[str]] = {}
         for host in self._hosts:
             names.setdefault(CERTIFICATES.get(host.wrong, "sts-good"), []).append(f"DNS:{host.name}")
+        names["sts-good"] += [f"DNS:mta-sts.{label}.{live.ZONE}" for label in live.LABELS]
         names["sts-wrong-name"] = ["DNS:www.example.test"]
         issuers = {"expired": "expired", "self-signed": "self-signed", "unknown-ca": "other-ca"}
         return [f"{file} {','.join(san)} {issuers.get(file[4:], 'ca')}" for file, san in names.items()]

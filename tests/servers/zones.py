@@ -69,8 +69,24 @@ def domains() -> list[Domain]:
 
 CERTIFICATES = list(matrix()[0].verdicts)
 # What listens on the port of all MX hosts: each certificate's server has an address of its own.
-ADDRESSES = {name: f"127.0.0.{number}" for number, name in enumerate([*CERTIFICATES, "busy", "down"], 11)}
+ADDRESSES = {name: f"127.0.0.{number}" for number, name in enumerate([*CERTIFICATES, "sni", "busy", "down"], 11)}
+# It has the good certificate only for who asks for this name.
+SNI_NAME = f"sni-mx.{ORIGIN}"
 POLICY_HOST = "127.0.0.1"
+# The host of all other servers, and what their ports end in -> the certificate.
+MAIL_HOST = f"mail.{ORIGIN}"
+VARIANTS = {
+    "": "good",
+    "rsa": "good-rsa",
+    "self-signed": "self-signed",
+    "expired": "expired",
+    "notyet": "not-yet-valid",
+    "wrong-name": "wrong-name",
+    "unknownca": "unknown-ca",
+}
+# RFC 6186, 6120, 2782: protocol -> the service in SRV.
+SERVICES = {name: name for name in "imap imaps pop3 pop3s submission submissions sieve ldap xmpp-server".split()}
+SERVICES["xmpp"] = "xmpp-client"
 
 
 def ascii_name(name: str) -> str:
@@ -178,7 +194,7 @@ def policy_hosts() -> list[PolicyHost]:
 class Zones:
     """The text of each zone before it is signed, without SOA and keys."""
 
-    def __init__(self, certs: Path, smtp_port: int) -> None:
+    def __init__(self, certs: Path, smtp_port: int, others: dict[str, int]) -> None:
         self._matched = Matched(certs)
         self._port = smtp_port
         self.lines: dict[str, list[str]] = {zone: [] for zone in ZONES}
@@ -195,6 +211,19 @@ class Zones:
                 self._tlsa(host, row.tlsa, "good" if certificate == "no-tls" else certificate)
         for domain in domains():
             self._domain(domain)
+        self._others(others)
+
+    def _others(self, ports: dict[str, int]) -> None:
+        """Each port of the other servers has TLSA records (RFC 7673), and the usual ones a service name."""
+        self._add(MAIL_HOST, "A 127.0.0.1")
+        for name, port in ports.items():
+            variant = next((word for word in VARIANTS if word and name.endswith(f"-{word}")), "")
+            protocol = name.removesuffix(f"-{variant}")
+            if not variant and protocol in SERVICES:
+                self._add(f"_{SERVICES[protocol]}._tcp.{ORIGIN}", f"SRV 0 0 {port} {MAIL_HOST}.")
+            if variant or "-" not in protocol or protocol in SERVICES:
+                data = self._matched.data("1", "1", VARIANTS[variant])
+                self._add(f"_{port}._tcp.{MAIL_HOST}", f"TLSA 3 1 1 {data}")
 
     def _add(self, name: str, record: str) -> None:
         zone = next(zone for zone in self.lines if name.endswith(zone))

@@ -20,33 +20,38 @@ impl Attempt {
     /// # Errors
     /// That a look-up failed, or that no connection could meet the level.
     pub(crate) fn settled(mut self) -> Result<Self> {
-        match self.look_up() {
-            Ok(Some((host, lookups))) => self.demand(host, lookups),
-            Ok(None) => Ok(self),
-            Err(e) => Err(self.fail(e)),
-        }
+        let mut settled = match self.look_up() {
+            Ok(Some((host, lookups))) => self.demand(host, lookups)?,
+            Ok(None) => self,
+            Err(e) => return Err(self.fail(e)),
+        };
+        settled.recall();
+        Ok(settled)
     }
 
     /// The same without asking anyone, for event loops and for programs with an SSL of their own.
     ///
     /// # Errors
     /// `invalid` at a level that is nothing without look-ups, where their answers were not handed in.
-    pub(crate) fn settled_without_asking(mut self) -> Result<Self> {
-        match self.known() {
-            Some(host) => self.demand(host, 0),
-            None if self.asks() && by_dane_alone(self.policy.rules.level) => Err(Error::invalid(format!(
-                "level \"{}\" needs the host's TLSA records, and this call waits for no look-up: hand them in \
-                 with their proof",
+    pub(crate) fn settled_without_asking(self) -> Result<Self> {
+        let asks = self.asks();
+        let mut settled = match self.known() {
+            Some(host) => self.demand(host, 0)?,
+            None if asks && by_dane_alone(self.policy.rules.level) => {
+                return Err(Error::invalid(format!(
+                "level \"{}\" needs the host's TLSA records, and this call waits for no look-up: hand them \
+                     in with their proof",
                 self.policy.rules.level.as_str()
-            ))),
-            None => {
-                if self.asks() {
-                    let note = "TLSA records were neither handed in nor looked up: this call waits for nothing";
-                    self.outcome.notes.push(note.to_owned());
-                }
-                Ok(self)
+            )))
             }
+            None => self,
+        };
+        if asks && settled.policy.rules.demand.is_none() {
+            let note = "TLSA records were neither handed in nor looked up: this call waits for nothing";
+            settled.outcome.notes.push(note.to_owned());
         }
+        settled.recall();
+        Ok(settled)
     }
 
     /// Whether TLSA records count here: between mail servers where the level heeds them, elsewhere where the

@@ -139,7 +139,9 @@ mod tests {
     use std::time::Duration;
 
     fn at(seconds: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+        SystemTime::UNIX_EPOCH
+            .checked_add(Duration::from_secs(seconds))
+            .unwrap()
     }
 
     /// The books are right.

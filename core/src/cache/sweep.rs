@@ -62,7 +62,7 @@ fn look_through(directory: &OwnedFd, now: SystemTime) -> io::Result<Vec<Found>> 
         };
         let temporary = name.starts_with(TEMPORARY);
         // What is not ours stays.
-        if !temporary && !(name.len() == 62 && name.bytes().all(|b| b.is_ascii_hexdigit())) {
+        if !(temporary || name.len() == 62 && name.bytes().all(|b| b.is_ascii_hexdigit())) {
             continue;
         }
         let Some(stat) = stat(directory, entry.file_name())? else {

@@ -144,6 +144,12 @@ fn read(
             "sha256" => entry.fingerprints.push(fingerprint(value).map_err(told)?),
             "ca" => {
                 once(entry.ca_file.is_none())?;
+                let shown = printable(value.as_bytes());
+                if shown != value {
+                    return Err(format!(
+                        "ca=\"{shown}\" is no path that can be shown: rename the file"
+                    ));
+                }
                 let file = readable(&directory.join(value), "CA file").map_err(told)?;
                 entry.ca_file = Some(file);
             }

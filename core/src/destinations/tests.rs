@@ -36,7 +36,7 @@ fn written(row: Option<Row<'_>>) -> String {
                 text.push_str(&format!("/name={name}"));
             }
             for pin in &entry.fingerprints {
-                text.push_str(&format!("/sha256={}", &crate::text::hex(pin)[..4]));
+                text.push_str(&format!("/sha256={}", crate::text::hex(&pin[..2])));
             }
             if let Some(file) = &entry.ca_file {
                 text.push_str(&format!("/ca={}", file.file_name().unwrap().to_str().unwrap()));

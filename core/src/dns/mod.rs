@@ -14,7 +14,11 @@ use crate::rules::InterruptHook;
 use crate::sys::Deadline;
 
 mod asking;
+#[cfg(test)]
+mod data_tests;
+mod fuzzed;
 mod message;
+mod patience;
 mod rdata;
 mod resolv_conf;
 mod resolver;
@@ -27,6 +31,7 @@ mod tests;
 #[cfg(feature = "unbound")]
 mod unbound;
 
+pub(crate) use fuzzed::{fuzz_message, fuzz_resolv_conf};
 pub use resolver::{Lookup, RawAnswer, Resolver};
 pub(crate) use stub::random;
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::message::{Found, Question};
+use super::patience::Patience;
 use super::resolv_conf::{self, all_loopback, PORT};
-use super::stub::{Patience, Stub};
+use super::stub::Stub;
 use super::Proof;
 use crate::error::{Error, Result};
 use crate::rules::InterruptHook;
@@ -288,6 +289,18 @@ impl Resolver {
                 trusted: false,
                 ..(**stub).clone()
             }),
+            _ => panic!("not a stub"),
+        }
+    }
+
+    /// The servers, and whether they are trusted.
+    pub(super) fn description(&self) -> String {
+        match &self.source {
+            Source::Stub(stub) => {
+                let servers: Vec<String> = stub.servers.iter().map(ToString::to_string).collect();
+                let trusted = if stub.trusted { "trusted" } else { "untrusted" };
+                format!("{}, {trusted}", servers.join(" "))
+            }
             _ => panic!("not a stub"),
         }
     }

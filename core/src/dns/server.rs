@@ -1,5 +1,7 @@
 //! For tests: a DNS server on loopback that says what a script wants, over UDP and TCP on one port.
 
+#![allow(clippy::arithmetic_side_effects)]
+
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};

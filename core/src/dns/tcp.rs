@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use socket2::Socket;
 
-use super::stub::{Patience, Trouble};
+use super::patience::{Patience, Trouble};
 use crate::dial;
 use crate::sys;
 

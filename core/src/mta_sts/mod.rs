@@ -32,6 +32,7 @@ use record::Record;
 pub(crate) use fetch::{FetchFailure, Web};
 pub(crate) use kept::Held;
 pub(crate) use policy::{Pattern, StsPolicy};
+pub(crate) use record::parse as parse_record;
 
 /// What a domain is found to want.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +190,7 @@ type Asked = (std::result::Result<Option<Record>, String>, Duration);
 /// The TXT record, and for how long it is said to stay so.
 fn ask(domain: &str, asking: &Asking<'_>, is_held: bool) -> Result<std::result::Result<Asked, FetchFailure>> {
     let most = if is_held { ASKING_AGAIN } else { ASKING };
-    let answer = within(asking, most, |asking| asking.txt(&format!("_mta-sts.{domain}")));
+    let answer = asking.within(most, |asking| asking.txt(&format!("_mta-sts.{domain}")));
     match answer {
         Ok(answer) => Ok(Ok((record::parse(&answer.records), answer.ttl))),
         // Too long for a DNS name: then there is no such record.
@@ -206,7 +207,7 @@ fn fetch(
     is_held: bool,
 ) -> Result<std::result::Result<(StsPolicy, Vec<u8>), FetchFailure>> {
     let most = if is_held { REFRESHING } else { FETCHING };
-    within(asking, most, |asking| {
+    asking.within(most, |asking| {
         let addresses = match asking.addresses(&fetch::host(domain)) {
             Ok(answer) => answer.records,
             Err(e) if e.word() == Word::Invalid => Vec::new(),
@@ -246,18 +247,6 @@ fn lookup_failed(e: Error, asking: &Asking<'_>) -> Result<FetchFailure> {
     Ok(as_failure(&e))
 }
 
-/// Asks within a part of the time that is left.
-fn within<T>(asking: &Asking<'_>, most: Duration, ask: impl FnOnce(&Asking<'_>) -> T) -> T {
-    let half = asking.deadline.left().and_then(|left| left.checked_div(2));
-    let time = half.map_or(most, |half| half.min(most));
-    let part = Asking::new(asking.resolver, asking.deadline.or_after(time), asking.hook);
-    let result = ask(&part);
-    asking
-        .asked
-        .set(asking.asked.get().saturating_add(part.asked.get()));
-    result
-}
-
 /// All that can be seen of a domain's MTA-STS now, for `starttls check`: nothing is kept, nothing kept is used.
 #[derive(Clone, Debug)]
 pub(crate) struct Picture {
@@ -274,7 +263,7 @@ pub(crate) struct Picture {
 /// # Errors
 /// As [`find`].
 pub(crate) fn picture(domain: &str, asking: &Asking<'_>, web: &Web) -> Result<Picture> {
-    let answer = within(asking, ASKING, |asking| asking.txt(&format!("_mta-sts.{domain}")));
+    let answer = asking.within(ASKING, |asking| asking.txt(&format!("_mta-sts.{domain}")));
     let found = match answer {
         Ok(answer) => answer.records,
         Err(e) if e.word() == Word::Invalid => Vec::new(),

@@ -155,7 +155,8 @@ fn issue(common_name: &str, dns: Option<&str>, days: i64, issuer: Option<&Pair>)
     name.append_entry_by_text("CN", common_name).unwrap();
     let name = name.build();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let at = |day: i64| Asn1Time::from_unix(i64::try_from(now).unwrap() + day * 86_400).unwrap();
+    let now = i64::try_from(now).unwrap();
+    let at = |day: i64| Asn1Time::from_unix(now.saturating_add(day.saturating_mul(86_400))).unwrap();
     let mut builder = X509Builder::new().unwrap();
     builder.set_version(2).unwrap();
     builder.set_subject_name(&name).unwrap();

@@ -88,7 +88,7 @@ struct World {
 }
 
 /// One look-up and what it cost.
-struct Look1 {
+struct Seen {
     found: Found,
     questions: Vec<String>,
     requests: usize,
@@ -120,11 +120,11 @@ impl World {
     }
 
     /// So many seconds after the beginning.
-    fn at(&self, seconds: u64) -> Look1 {
+    fn at(&self, seconds: u64) -> Seen {
         self.look(seconds, Look::AsNeeded)
     }
 
-    fn look(&self, seconds: u64, look: Look) -> Look1 {
+    fn look(&self, seconds: u64, look: Look) -> Seen {
         let store = Store::new(self.map.clone());
         self.ask("example.test", seconds, look, Some(&store), None)
             .unwrap()
@@ -137,27 +137,27 @@ impl World {
         look: Look,
         store: Option<&Store>,
         hook: Option<InterruptHook>,
-    ) -> Result<Look1> {
+    ) -> Result<Seen> {
         let resolver = Resolver::custom(self.zone.clone());
         let deadline = Deadline::after(Some(Duration::from_secs(8)));
         let asking = Asking::new(&resolver, deadline, hook);
         let requests = self.site.requests();
         self.zone.questions.lock().unwrap().clear();
-        let now = self.begin + Duration::from_secs(seconds);
+        let now = self.begin.checked_add(Duration::from_secs(seconds)).unwrap();
         let mut notes = Vec::new();
         let found = find(domain, look, &asking, store, &self.site.web(), now, &mut notes)?;
         let questions = self.zone.questions.lock().unwrap().clone();
         assert_eq!(usize::try_from(asking.asked.get()).unwrap(), questions.len());
-        Ok(Look1 {
+        Ok(Seen {
             found,
             questions,
-            requests: self.site.requests() - requests,
+            requests: self.site.requests().abs_diff(requests),
             notes,
         })
     }
 }
 
-impl Look1 {
+impl Seen {
     /// `id mode`, and `!` if it came from the cache; what else was found.
     fn what(&self) -> String {
         match &self.found {

@@ -8,8 +8,10 @@ use super::Policy;
 use crate::cache::{Cache, Store};
 use crate::destinations::{Destination, Destinations, Entry, Row};
 use crate::dns::{Proof, Resolver, Tlsa};
-use crate::error::Result;
+use crate::error::{Error, Result, Word};
+use crate::memory;
 use crate::mta_sts::StsPolicy;
+use crate::name::ServerName;
 use crate::rules::LookedUp;
 use crate::tlsrpt::Collector;
 
@@ -120,6 +122,26 @@ impl Policy {
         self
     }
 
+    /// Forgets that a host, or a domain's hosts, did TLS before: for one that stops doing so and means it. What
+    /// it proves later is remembered again.
+    ///
+    /// # Errors
+    /// `invalid` without a [`cache`](Policy::cache) or for what is no name; `io` if the cache cannot be written.
+    pub fn forget(&self, name: &str) -> Result<()> {
+        let name = ServerName::parse(name)?;
+        let Some(store) = &self.rules.cache else {
+            return Err(Error::invalid(
+                "this policy has no cache, and so nothing to forget",
+            ));
+        };
+        let mut notes = Vec::new();
+        memory::forget(store, &name.to_string(), SystemTime::now(), &mut notes);
+        match notes.pop() {
+            Some(why) => Err(Error::new(Word::Io, why)),
+            None => Ok(()),
+        }
+    }
+
     /// The policy for this destination by the caller's table, and what a list says of it.
     pub(crate) fn for_destination(&self, destination: Destination<'_>) -> (Self, Option<StsPolicy>) {
         let Some(destinations) = &self.rules.destinations else {
@@ -127,7 +149,10 @@ impl Policy {
         };
         let now = SystemTime::now();
         let mut policy = self.derive();
-        policy.set().notes.extend(destinations.expired(now));
+        let rules = policy.set();
+        // What it says is said.
+        rules.destinations = None;
+        rules.notes.extend(destinations.expired(now));
         match destinations.find(destination, now) {
             Some(Row::Table(entry)) => {
                 policy.obey(entry);

@@ -32,7 +32,8 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// For the socket at this path, which need not be there yet.
+    /// For the socket at this path, which need not be there yet: it is looked up for each event, after a chroot
+    /// inside of it.
     ///
     /// # Errors
     /// `invalid` if the path is too long for a socket; `io` if there is no descriptor left.

@@ -179,7 +179,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// One line of JSON, without its end.
+    /// One line of JSON, without its end. Processes that share a file append to it, each line with one write; a
+    /// pipe keeps only lines up to `PIPE_BUF` (4096 bytes) apart, which one with a long policy is not.
     pub fn to_json(&self) -> String {
         // Strings, numbers and lists only: serde_json has nothing to fail on.
         serde_json::to_string(self).unwrap_or_default()

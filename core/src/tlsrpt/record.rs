@@ -160,7 +160,7 @@ fn destination(text: &str) -> Result<Option<Rua>> {
             if !is_address(&address) {
                 return Err(bad("is no mail address"));
             }
-            Ok(Some(Rua::Mailto(address.into())))
+            Ok(Some(Rua::Mailto(address)))
         }
         "https" => {
             let authority = uri.authority_components().ok_or_else(|| bad("has no host"))?;

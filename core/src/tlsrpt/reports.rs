@@ -16,7 +16,8 @@ use crate::name::ServerName;
 
 const LIMIT: usize = 64 * 1024 * 1024;
 
-/// The reports of one period, one for each domain.
+/// The reports of one period, one for each domain. Events have no time of their own: at the end of the period the
+/// reports are sent, after some hours (§4.1), and others begun.
 #[derive(Clone, Debug)]
 pub struct Reports {
     sender: Arc<Sender>,

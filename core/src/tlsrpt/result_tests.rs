@@ -82,6 +82,7 @@ fn checks(words: &str) -> Vec<Check> {
         Check {
             check: pick(kind, &kinds),
             ok,
+            word: None,
             why: (!ok).then(|| format!("why {kind}")),
         }
     };
@@ -219,7 +220,7 @@ fn an_attempt_on_a_socket_knows_both_ends() {
     let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
     let service = crate::protocol::find("smtp").unwrap();
     let policy = crate::Policy::new(Level::Encrypt);
-    let mut attempt = crate::attempt::Attempt::client(Some(service), "mx.a.test", &policy).unwrap();
+    let mut attempt = crate::attempt::Attempt::client(Some(service), "mx.a.test", None, &policy).unwrap();
     attempt.outcome.domain = Some(domain(Vec::new()));
     attempt.note_peer(client.as_fd());
     let error = attempt.fail(Error::new(Word::NotOffered, "no STARTTLS"));

@@ -28,7 +28,7 @@ impl Drop for Place {
 }
 
 fn in_seconds(n: u64) -> SystemTime {
-    SystemTime::now() + Duration::from_secs(n)
+    SystemTime::now().checked_add(Duration::from_secs(n)).unwrap()
 }
 
 fn file_of(cache: &DirectoryCache, key: &str) -> PathBuf {

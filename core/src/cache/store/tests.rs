@@ -41,7 +41,7 @@ impl Cache for Bad {
 const KEY: &str = "sts/example.org";
 
 fn in_seconds(n: u64) -> SystemTime {
-    SystemTime::now() + Duration::from_secs(n)
+    SystemTime::now().checked_add(Duration::from_secs(n)).unwrap()
 }
 
 fn entry() -> Vec<u8> {
@@ -179,7 +179,8 @@ fn what_is_too_large_is_not_kept_and_said() {
 
 #[test]
 fn a_cache_that_fails_or_panics_is_said_once() {
-    let cases: [(fn() -> io::Result<()>, &str); 3] = [
+    type Fails = fn() -> io::Result<()>;
+    let cases: [(Fails, &str); 3] = [
         (
             || Err(io::Error::other("Redis is away\r\n")),
             "Redis is away\\x0d\\x0a",
