@@ -85,7 +85,7 @@ impl Route {
     pub fn to_host(protocol: &str, host: &str, port: u16, policy: &Policy) -> Result<Self> {
         let service = find(protocol)?;
         let port = if port == 0 { service.default_port() } else { port };
-        let mut attempt = Attempt::client(Some(service), host, policy)?;
+        let mut attempt = Attempt::client(Some(service), host, Some(port), policy)?;
         attempt.outcome.peer.port = Some(port);
         let mut attempt = attempt.settled()?;
         let notes = std::mem::take(&mut attempt.outcome.notes);
