@@ -259,7 +259,8 @@ impl Policy {
         Ok(self)
     }
 
-    /// Dial this address; the host is then only what is checked. No look-up is made.
+    /// Dial this address; the host is then only what is checked. A level that heeds DANE still asks whether the host
+    /// is in signed DNS, and for its TLSA records.
     #[must_use]
     pub fn address(self, address: IpAddr) -> Self {
         self.addresses(vec![address])
