@@ -84,6 +84,7 @@ check: ## the tests alone; those with real servers want $$STARTTLS_SERVERS (see 
 	[ -z "$$STARTTLS_SERVERS" ] || $(PYTHON) tests/servers/check.py
 	$(CARGO) test $(LOCKED)
 	$(call validating,$(CARGO) test $(LOCKED) -p starttls --lib --features unbound dns::)
+	$(call validating,$(CARGO) test $(LOCKED) -p conformance --features unbound --test domains)
 	sh tests/c/run
 	$(PYTHON) -m pytest -q tests/python
 
