@@ -138,10 +138,7 @@ impl Routes {
                 "TLSA records, their proof and an address are one host's: they cannot be handed in for a domain",
             ));
         }
-        let resolver = match &rules.resolver {
-            Some(resolver) => resolver.clone(),
-            None => Resolver::system()?,
-        };
+        let resolver = rules.resolver()?;
         let (policy, listed) = policy.for_destination(Destination::Domain(&name.to_string()));
         let mut routes = Self {
             service,
