@@ -89,7 +89,9 @@ impl Route {
         attempt.outcome.peer.port = Some(port);
         let mut attempt = attempt.settled()?;
         let notes = std::mem::take(&mut attempt.outcome.notes);
-        attempt.policy.set().notes = notes;
+        let rules = attempt.policy.set();
+        rules.notes = notes;
+        rules.port = Some(port);
         Ok(Self {
             host: host.to_owned(),
             port,
@@ -328,6 +330,7 @@ impl Routes {
             rules.names.push(waiting.target.clone());
         }
         rules.demand = Some(Arc::new(demand));
+        rules.port = Some(waiting.port);
         Ok(Route {
             host: waiting.name.to_string(),
             port: waiting.port,
