@@ -72,6 +72,9 @@ $(VENV)/installed: $(VENV)/made-from $(PYTHON_SOURCES)
 
 python: $(VENV)/installed ## build the Python package and install it in target/venv
 
+# The feature that wants libunbound.
+validating = if pkg-config --exists libunbound; then $(1); else echo "left out: libunbound is not installed (libunbound-dev)"; fi
+
 test: ## install what is missing, then run all tests, also against real servers
 	tests/setup build test venv
 	$(MAKE) build python examples
@@ -83,6 +86,8 @@ check bench: export STARTTLS_RESOLV_CONF := $(CURDIR)/tests/servers/resolv.conf
 check: ## the tests alone; those with real servers want $$STARTTLS_SERVERS (see tests/servers/run.py)
 	[ -z "$$STARTTLS_SERVERS" ] || $(PYTHON) tests/servers/check.py
 	$(CARGO) test $(LOCKED)
+	$(call validating,$(CARGO) test $(LOCKED) -p starttls --lib --features unbound dns::)
+	$(call validating,$(CARGO) test $(LOCKED) -p conformance --features unbound --test domains)
 	sh tests/c/run
 	$(PYTHON) -m pytest -q tests/python
 
@@ -98,6 +103,7 @@ component = if $(CARGO) $(1) --version >/dev/null 2>&1; then $(2); \
 lint: python ## formats, warnings and types
 	$(call component,fmt,$(CARGO) fmt --all --check)
 	$(call component,clippy,PYO3_PYTHON=$(CURDIR)/$(PYTHON) $(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings)
+	$(call component,clippy,$(call validating,$(CARGO) clippy $(LOCKED) -p starttls --all-targets --all-features -- -D warnings))
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(LOCKED) --no-deps --quiet
 	if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; fi
 	$(VENV)/bin/ruff check .

@@ -14,9 +14,6 @@ use crate::error::{Error, Word};
 use crate::name::ServerName;
 use crate::text::hex;
 
-/// Records that are kept for one host; an honest host has a few.
-const MAX_RECORDS: usize = 32;
-
 /// The usable records for one host, and the names that go with them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Dane {
@@ -54,7 +51,9 @@ impl Found {
             Proof::Secure => {
                 let mut usable: Vec<Tlsa> = Vec::new();
                 for record in records.iter().filter(|r| is_usable(r)) {
-                    if usable.len() < MAX_RECORDS && !usable.contains(record) {
+                    // All of them: leaving one out could leave out the one that matches. A DNS message has at
+                    // most some 1,400.
+                    if !usable.contains(record) {
                         usable.push(record.clone());
                     }
                 }

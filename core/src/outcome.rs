@@ -208,6 +208,10 @@ pub struct Check {
     pub ok: bool,
     /// Why not, in OpenSSL's words or ours.
     pub why: Option<String>,
+    /// The error that it makes, where that is not the one of its kind: a chain that ends at the trust anchor of
+    /// a TLSA record may still be too old.
+    #[serde(skip)]
+    pub(crate) word: Option<Word>,
 }
 
 /// The peer's own certificate.
@@ -372,6 +376,18 @@ pub struct Outcome {
     /// knows how it ended.
     #[serde(skip)]
     pub(crate) error: Option<(Word, String)>,
+}
+
+impl Check {
+    /// A check that passed, or did not, and why.
+    pub(crate) fn new(check: CheckKind, why_not: Option<String>) -> Self {
+        Self {
+            check,
+            ok: why_not.is_none(),
+            why: why_not,
+            word: None,
+        }
+    }
 }
 
 impl Outcome {

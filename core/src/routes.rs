@@ -10,7 +10,7 @@ mod tlsrpt;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::attempt::settled::NO_DNSSEC;
 use crate::attempt::Attempt;
@@ -75,6 +75,32 @@ pub struct Route {
     pub policy: Policy,
 }
 
+impl Route {
+    /// What must hold with a host that the caller names, with the look-ups done that
+    /// [`connect`](crate::Session::connect) makes itself. For event loops: a [`Negotiation`](crate::Negotiation)
+    /// waits for nothing, so another thread calls this before. The addresses are empty where nobody asked for them.
+    ///
+    /// # Errors
+    /// As [`connect`](crate::Session::connect), before it dials.
+    pub fn to_host(protocol: &str, host: &str, port: u16, policy: &Policy) -> Result<Self> {
+        let service = find(protocol)?;
+        let port = if port == 0 { service.default_port() } else { port };
+        let mut attempt = Attempt::client(Some(service), host, Some(port), policy)?;
+        attempt.outcome.peer.port = Some(port);
+        let mut attempt = attempt.settled()?;
+        let notes = std::mem::take(&mut attempt.outcome.notes);
+        let rules = attempt.policy.set();
+        rules.notes = notes;
+        rules.port = Some(port);
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            addresses: attempt.policy.rules.addresses.clone(),
+            policy: attempt.policy,
+        })
+    }
+}
+
 impl Routes {
     /// Looks up which hosts take the mail of a domain (RFC 5321 §5.1), which may also be an address literal
     /// such as `[192.0.2.1]`.
@@ -112,10 +138,7 @@ impl Routes {
                 "TLSA records, their proof and an address are one host's: they cannot be handed in for a domain",
             ));
         }
-        let resolver = match &rules.resolver {
-            Some(resolver) => resolver.clone(),
-            None => Resolver::system()?,
-        };
+        let resolver = rules.resolver()?;
         let (policy, listed) = policy.for_destination(Destination::Domain(&name.to_string()));
         let mut routes = Self {
             service,
@@ -156,6 +179,12 @@ impl Routes {
     /// Whether all have had it.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// The next host's look-ups take no longer than this, whatever the policy's time-out is: for programs that
+    /// give all hosts together a time, as [`connect_domain`](crate::Session::connect_domain) does.
+    pub fn within(&mut self, time: Duration) {
+        self.deadline = Some(Deadline::after(Some(time)));
     }
 
     pub(crate) fn service(&self) -> Service {
@@ -301,6 +330,7 @@ impl Routes {
             rules.names.push(waiting.target.clone());
         }
         rules.demand = Some(Arc::new(demand));
+        rules.port = Some(waiting.port);
         Ok(Route {
             host: waiting.name.to_string(),
             port: waiting.port,

@@ -50,9 +50,6 @@ pub(crate) fn settle(level: Level, way: Way, dane: &dane::Found, sts: &Sts) -> R
         return plain(level.effective());
     }
     let insecure = way.name_from == NameFrom::InsecureDns;
-    if insecure && level == Level::DaneOnly {
-        return Err(name_insecure("level \"dane-only\" needs signed MX records"));
-    }
     let usable = match dane {
         // RFC 7672 §2.2: a look-up that fails is not "no records"; delay, never downgrade.
         dane::Found::Failed(e) => return Err(e.clone()),
@@ -71,17 +68,13 @@ pub(crate) fn settle(level: Level, way: Way, dane: &dane::Found, sts: &Sts) -> R
             Err(why) => Err(Error::new(Word::StsMismatch, why.clone())),
         };
     }
-    if insecure && level == Level::Strict {
-        return Err(match sts {
-            Sts::Unavailable(why) => Error::new(
-                Word::StsUnavailable,
-                format!("the MX records are not signed, and the MTA-STS policy cannot be had: {why}"),
-            ),
-            _ => {
-                name_insecure("neither signed MX records nor an enforced MTA-STS policy vouch for this host")
-            }
-        });
+    if let (Sts::Unavailable(why), true, Level::Strict) = (sts, insecure, level) {
+        return Err(Error::new(
+            Word::StsUnavailable,
+            format!("the MX records are not signed, and the MTA-STS policy cannot be had: {why}"),
+        ));
     }
+    // That nothing vouches for an insecure name is the verdict's to say, after all else that is wrong.
     match (level, dane) {
         (_, dane::Found::Usable(_)) => plain(Effective::Dane),
         (Level::DaneOnly, dane::Found::Unusable) => {
@@ -101,13 +94,6 @@ fn no_dane(why: &str) -> Error {
     Error::new(
         Word::NoDane,
         format!("the level wants DANE for this host, and {why}"),
-    )
-}
-
-fn name_insecure(why: &str) -> Error {
-    Error::new(
-        Word::NameInsecure,
-        format!("the host's name comes from insecure DNS, so an attacker could have chosen it: {why}"),
     )
 }
 

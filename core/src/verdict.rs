@@ -110,10 +110,10 @@ pub(crate) fn judge_outcome(level: Level, outcome: &Outcome) -> Result<(), Short
 pub(crate) fn judge_peer(wanted: Wanted, checks: &[Check]) -> Result<(), Shortfall> {
     let effective = wanted.effective;
     let short = |kind: CheckKind, word: Word, what: &str| {
-        let why = match checks.iter().find(|c| c.check == kind) {
+        let (word, why) = match checks.iter().find(|c| c.check == kind) {
             Some(check) if check.ok => return Ok(()),
-            Some(check) => check.why.clone().unwrap_or_default(),
-            None => "it was not checked".to_owned(),
+            Some(check) => (check.word.unwrap_or(word), check.why.clone().unwrap_or_default()),
+            None => (word, "it was not checked".to_owned()),
         };
         Err(Shortfall::new(word, format!("{what}: {why}")))
     };
@@ -128,7 +128,7 @@ pub(crate) fn judge_peer(wanted: Wanted, checks: &[Check]) -> Result<(), Shortfa
         short(
             CheckKind::Dane,
             Word::DaneMismatch,
-            "the certificate is none of those that the TLSA records name",
+            "the TLSA records do not prove the certificate",
         )?;
     }
     let sts = effective == Effective::Sts || wanted.sts_too;
@@ -272,8 +272,8 @@ mod tests {
                             outcome.channel = Some(Channel::Tls);
                             for (kind, result) in KINDS.into_iter().zip(checks) {
                                 if let Some(ok) = RESULTS[result].1 {
-                                    let why = None;
-                                    outcome.checks.push(Check { check: kind, ok, why });
+                                    let why_not = (!ok).then(String::new);
+                                    outcome.checks.push(Check::new(kind, why_not));
                                 }
                             }
                             try_one(&outcome, "tls", "-", checks);

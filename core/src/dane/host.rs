@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{as_text, Found, MAX_RECORDS};
+use super::{as_text, Found};
 use crate::dns::{Answer, Asking, Proof, Tlsa};
 use crate::error::{Result, Word};
 use crate::name::ServerName;
@@ -129,7 +129,7 @@ impl Host {
             kind: PolicyType::Tlsa,
             domain: self.base.to_string(),
             mode: None,
-            string: records.iter().take(MAX_RECORDS).map(as_text).collect(),
+            string: records.iter().map(as_text).collect(),
             mx_host: Vec::new(),
             failure: failure.map(|f| f.0),
             why: failure.map(|f| f.1.to_owned()),

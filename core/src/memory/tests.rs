@@ -83,10 +83,10 @@ impl Story {
 #[test]
 fn a_proof_is_remembered_for_thirty_days_after_the_last() {
     let story = Story::new();
-    assert_eq!(story.recall(&WHO, DAY * 0), None);
-    story.record(&WHO, Some(ProvenBy::Pkix), DAY * 0);
+    assert_eq!(story.recall(&WHO, Duration::ZERO), None);
+    story.record(&WHO, Some(ProvenBy::Pkix), Duration::ZERO);
     story.record(&WHO, Some(ProvenBy::Dane), DAY * 20);
-    let seen = story.proven(ProvenBy::Dane, DAY * 0, DAY * 20);
+    let seen = story.proven(ProvenBy::Dane, Duration::ZERO, DAY * 20);
     assert_eq!(story.recall(&WHO, DAY * 21), seen);
     assert_eq!(story.recall(&WHO, DAY * 50 - MINUTE), seen);
     assert_eq!(story.recall(&WHO, DAY * 50), None);
@@ -102,11 +102,11 @@ fn a_proof_is_remembered_for_thirty_days_after_the_last() {
 fn unproven_tls_is_only_a_suspicion_and_never_touches_a_proof() {
     let story = Story::new();
     // One interception, at the first contact.
-    story.record(&WHO, None, DAY * 0);
+    story.record(&WHO, None, Duration::ZERO);
     assert_eq!(
         story.recall(&WHO, DAY),
         Some(Seen::Unproven {
-            last: story.at(DAY * 0)
+            last: story.at(Duration::ZERO)
         })
     );
     story.record(&WHO, Some(ProvenBy::Pkix), DAY * 2);
@@ -133,7 +133,7 @@ fn each_destination_host_port_and_protocol_has_its_own() {
         host: "mx.attacker.example",
         ..WHO
     };
-    story.record(&forged, Some(ProvenBy::Pkix), DAY * 0);
+    story.record(&forged, Some(ProvenBy::Pkix), Duration::ZERO);
     let others = [
         WHO,
         Who {
@@ -165,7 +165,7 @@ fn each_destination_host_port_and_protocol_has_its_own() {
 fn a_busy_destination_costs_reads_only() {
     let story = Story::new();
     for _ in 0..100 {
-        story.record(&WHO, Some(ProvenBy::Pkix), DAY * 0);
+        story.record(&WHO, Some(ProvenBy::Pkix), Duration::ZERO);
         story.record(&WHO, None, MINUTE);
     }
     assert_eq!(story.cache.puts.load(Ordering::Relaxed), 2);
@@ -183,15 +183,15 @@ fn a_busy_destination_costs_reads_only() {
 fn a_forgotten_host_is_forgotten_everywhere_until_it_proves_itself_again() {
     for name in ["mail.example.org", "Mail.Example.ORG", "example.org"] {
         let story = Story::new();
-        story.record(&WHO, Some(ProvenBy::Pkix), DAY * 0);
-        story.record(&WHO, None, DAY * 0);
-        story.record(&Who { port: 587, ..WHO }, Some(ProvenBy::Pkix), DAY * 0);
+        story.record(&WHO, Some(ProvenBy::Pkix), Duration::ZERO);
+        story.record(&WHO, None, Duration::ZERO);
+        story.record(&Who { port: 587, ..WHO }, Some(ProvenBy::Pkix), Duration::ZERO);
         let another = Who {
             host: "mx2.example.net",
             destination: "example.net",
             ..WHO
         };
-        story.record(&another, Some(ProvenBy::Pkix), DAY * 0);
+        story.record(&another, Some(ProvenBy::Pkix), Duration::ZERO);
         story.forget(name, DAY);
         assert_eq!(story.recall(&WHO, DAY), None, "{name}");
         assert_eq!(story.recall(&Who { port: 587, ..WHO }, DAY * 29), None, "{name}");
@@ -220,7 +220,7 @@ fn a_clock_that_was_in_the_future_leaves_nothing_that_lasts() {
     let story = Story::new();
     story.record(&WHO, Some(ProvenBy::Pkix), DAY * 200);
     story.forget("mail.example.org", DAY * 200);
-    assert_eq!(story.recall(&WHO, DAY * 0), None);
+    assert_eq!(story.recall(&WHO, Duration::ZERO), None);
     // The clock is right again: what is proven now counts, in spite of the marker of then.
     story.record(&WHO, Some(ProvenBy::Dane), MINUTE);
     assert_eq!(
@@ -230,7 +230,7 @@ fn a_clock_that_was_in_the_future_leaves_nothing_that_lasts() {
     // A machine of the fleet whose clock is some minutes ahead.
     let story = Story::new();
     story.record(&WHO, Some(ProvenBy::Pkix), MINUTE * 10);
-    assert!(story.recall(&WHO, MINUTE * 0).is_some());
+    assert!(story.recall(&WHO, Duration::ZERO).is_some());
 }
 
 #[test]

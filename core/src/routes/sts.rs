@@ -80,12 +80,7 @@ impl DomainSts {
         };
         let check = match &self.state {
             State::Policy { policy, .. } if policy.mode != StsMode::None => {
-                let named = names(policy, &name, domain);
-                Some(Check {
-                    check: CheckKind::Sts,
-                    ok: named.is_ok(),
-                    why: named.err(),
-                })
+                Some(Check::new(CheckKind::Sts, names(policy, &name, domain).err()))
             }
             _ => None,
         };

@@ -14,6 +14,7 @@ use openssl::ssl::SslRef;
 use openssl::x509::{X509NameRef, X509Ref, X509StoreContextRef};
 
 use super::{ffi, trust};
+use crate::error::Word;
 use crate::level::Level;
 use crate::name::ServerName;
 use crate::outcome::{Certificate, Check, CheckKind, Identity, Outcome, ProvenBy, Role};
@@ -112,8 +113,17 @@ fn by_dane(ssl: &SslRef, log: &[ffi::Fault]) -> (Check, Option<String>) {
         (None, None) => Some("no TLSA record matches".to_owned()),
         (Some(_), None) => None,
     };
+    let mut check = Check::new(CheckKind::Dane, why_not);
+    let no_match = openssl_sys::X509_V_ERR_DANE_NO_MATCH;
+    if matched.is_some() && log.iter().all(|(code, _)| *code != no_match) {
+        // A trust anchor was found; that does not make the certificate good (RFC 7671 §5.2).
+        check.word = log
+            .iter()
+            .map(|(code, _)| word(*code))
+            .min_by_key(|word| RANK.iter().position(|r| r == word));
+    }
     let evidence = matched.map(|record| format!("TLSA {}", crate::dane::as_text(&record)));
-    (verdict(CheckKind::Dane, why_not), evidence)
+    (check, evidence)
 }
 
 /// Runs the checks again on the certificate of a resumed session; only the verdicts on the chain, PKIX's and
@@ -129,10 +139,9 @@ pub(crate) fn examine_again(
         .iter()
         .find(|c| c.check == CheckKind::Chain)
         .cloned()
-        .unwrap_or(Check {
-            check: CheckKind::Chain,
-            ok: false,
-            why: Some("the chain's verdict was not kept".to_owned()),
+        .unwrap_or_else(|| {
+            let why = "the chain's verdict was not kept".to_owned();
+            Check::new(CheckKind::Chain, Some(why))
         });
     let dane = before.checks.iter().find(|c| c.check == CheckKind::Dane);
     examine(Known {
@@ -182,7 +191,7 @@ fn examine(known: Known<'_>) -> Examined {
         ServerName::Dns(dns) => ffi::check_host(leaf, dns).map(|m| (name, m)),
         ServerName::Ip(ip) => ffi::check_ip(leaf, *ip).then(|| (name, ip.to_string())),
     });
-    let name = verdict(
+    let name = Check::new(
         CheckKind::Name,
         matched.is_none().then(|| {
             let wanted: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -193,7 +202,7 @@ fn examine(known: Known<'_>) -> Examined {
             format!("the certificate has {has}; wanted {}", wanted.join(" or "))
         }),
     );
-    let time = verdict(CheckKind::Time, out_of_time.or_else(|| leaf_out_of_time(leaf)));
+    let time = Check::new(CheckKind::Time, out_of_time.or_else(|| leaf_out_of_time(leaf)));
     let mut checks = match role {
         Role::Client => vec![chain, name, time],
         // No name is expected of a client.
@@ -212,7 +221,7 @@ fn examine(known: Known<'_>) -> Examined {
             .into_iter()
             .find(|have| rules.fingerprints.iter().any(|pin| hex(pin) == **have))
             .cloned();
-        checks.push(verdict(
+        checks.push(Check::new(
             CheckKind::Fingerprint,
             pinned.is_none().then(|| {
                 format!(
@@ -263,14 +272,6 @@ fn examine(known: Known<'_>) -> Examined {
     }
 }
 
-fn verdict(check: CheckKind, why_not: Option<String>) -> Check {
-    Check {
-        check,
-        ok: why_not.is_none(),
-        why: why_not,
-    }
-}
-
 /// Faults for which a larger store could make up: the issuer is not found.
 fn lacks_issuer(code: c_int) -> bool {
     matches!(
@@ -298,10 +299,23 @@ fn explain((code, depth): (c_int, c_int)) -> String {
     }
 }
 
+/// Which of several words counts, as in the documentation.
+const RANK: [Word; 3] = [Word::Untrusted, Word::Expired, Word::NameMismatch];
+
+fn word(code: c_int) -> Word {
+    match code {
+        openssl_sys::X509_V_ERR_HOSTNAME_MISMATCH | openssl_sys::X509_V_ERR_IP_ADDRESS_MISMATCH => {
+            Word::NameMismatch
+        }
+        code if is_time(code) => Word::Expired,
+        _ => Word::Untrusted,
+    }
+}
+
 /// Everything but the dates; names and pins are not OpenSSL's business here.
 fn chain(log: &[ffi::Fault]) -> Check {
     let fault = log.iter().find(|(code, _)| !is_time(*code));
-    verdict(CheckKind::Chain, fault.map(|f| explain(*f)))
+    Check::new(CheckKind::Chain, fault.map(|f| explain(*f)))
 }
 
 fn in_time(log: &[ffi::Fault]) -> Option<String> {

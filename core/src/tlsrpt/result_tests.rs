@@ -82,6 +82,7 @@ fn checks(words: &str) -> Vec<Check> {
         Check {
             check: pick(kind, &kinds),
             ok,
+            word: None,
             why: (!ok).then(|| format!("why {kind}")),
         }
     };
