@@ -203,6 +203,8 @@ def publish(mode="enforce", names=(GOOD,), id="1", mx=GOOD, max_age=86400, more=
         lines = ["version: STSv1", f"mode: {mode}", *(f"mx: {name}" for name in names), f"max_age: {max_age}", ""]
         file.write_text("\n".join(lines))
     live.publish(FOUND, "h", records)
+    # What has a TTL of 0 the resolver keeps for the second in which it came.
+    time.sleep(1.05)
 
 
 def redis_url():
@@ -217,13 +219,20 @@ def redis_url():
     return f"redis://{host}:{port}/9"
 
 
-@pytest.fixture(params=["memory", "directory", "dict", "redis"])
+@pytest.fixture
 def cache(request, tmp_path):
     kinds = {"memory": lambda: "memory", "directory": lambda: tmp_path / "cache", "dict": dict, "redis": redis_url}
     return kinds[request.param]()
 
 
-@both
+each = pytest.mark.parametrize(
+    "connect, cache",
+    [(sync, "memory"), (sync, "directory"), (sync, "dict"), (sync, "redis"), (looped, "dict"), (looped, "redis")],
+    indirect=["cache"],
+)
+
+
+@each
 def test_a_policy_that_vanished_still_holds(connect, cache):
     publish()
     keeping = policy("opportunistic", cache=cache)
@@ -240,7 +249,7 @@ def test_a_policy_that_vanished_still_holds(connect, cache):
     assert connect(LIVE, policy("opportunistic")).effective == "may"
 
 
-@both
+@each
 def test_a_policy_that_changes_is_asked_for_again(connect, cache):
     """RFC 8461 section 5.1: the mail hosts are new, and the policy that is kept does not name them."""
     publish(names=["old.example.test"], id="1")
@@ -253,7 +262,7 @@ def test_a_policy_that_changes_is_asked_for_again(connect, cache):
     assert outcome.domain.policies[0].mx_host == (GOOD,)
 
 
-@both
+@each
 def test_testing_demands_nothing_and_tells(connect, cache):
     publish(mode="testing", names=["other.example.test"])
     outcome = connect(LIVE, policy("opportunistic", cache=cache))
@@ -324,7 +333,7 @@ class Stripper:
         self._listening.close()
 
 
-@both
+@each
 def test_stripping_is_seen_by_who_remembers(connect, cache, servers):
     box = Stripper(servers.port("postfix", "smtp"))
     try:
@@ -425,7 +434,8 @@ def test_the_real_collector_counts(connect):
     ]:
         publish(mode=None, mx=mx, more=[record])
         got = attempted(lambda domain, level: connect(domain, telling), LIVE, "")
-        assert not [note for note in got.notes] if not isinstance(got, starttls.Error) else got.word != "invalid"
+        if not isinstance(got, starttls.Error):
+            assert not any("TLSRPT" in note for note in got.notes)
         wanted = [wanted[0] + tells[0], wanted[1] + tells[1]]
         for _ in range(100):
             if counted(LIVE) == tuple(wanted):
