@@ -139,7 +139,9 @@ impl Routes {
             ));
         }
         let resolver = rules.resolver()?;
-        let (policy, listed) = policy.for_destination(Destination::Domain(&name.to_string()));
+        let (mut policy, listed) = policy.for_destination(Destination::Domain(&name.to_string()));
+        // Such as that the list has expired: told of the first host.
+        let notes = std::mem::take(&mut policy.set().notes);
         let mut routes = Self {
             service,
             sts: DomainSts::new(listed),
@@ -151,7 +153,7 @@ impl Routes {
             waiting: VecDeque::new(),
             tlsrpt: None,
             asked: 0,
-            notes: Vec::new(),
+            notes,
             domain: name,
             deadline,
         };
@@ -225,7 +227,7 @@ impl Routes {
         self.nexthop = vec![self.domain.clone()];
         let expanded = found.expanded.as_deref().map(ServerName::parse);
         self.nexthop.extend(expanded.and_then(Result::ok));
-        self.notes = found.notes;
+        self.notes.extend(found.notes);
         self.name_from = match found.proof {
             // The caller's own name is what is checked.
             None => NameFrom::Caller,
@@ -260,7 +262,7 @@ impl Routes {
         let found = service_hosts(asking, &service, &self.domain)?;
         self.mx = Some(found.proof);
         self.nexthop = vec![self.domain.clone()];
-        self.notes = found.notes;
+        self.notes.extend(found.notes);
         if found.hosts.is_empty() {
             let port = port.unwrap_or_else(|| self.service.default_port());
             self.waiting.push_back(itself(&self.domain, port));
