@@ -33,6 +33,8 @@ pub enum Proof {
     None,
     /// The signed proof that another name does not exist.
     Replayed,
+    /// No proof, but it is said to stay so for so many seconds (RFC 2308 §5).
+    For(u32),
 }
 
 /// One thing that it does.
@@ -52,7 +54,9 @@ pub enum Dns {
     ForgeAddress,
     /// All mail goes to the attacker's host.
     ForgeMx,
-    /// The same by an alias.
+    /// The same, but to one that is not signed.
+    ForgeUnsignedMx,
+    /// To the attacker's host by an alias.
     ForgeAlias,
     /// The attacker's TLSA records, which are signed for another name.
     ForgeTlsa,
@@ -124,11 +128,18 @@ fn answer(attacks: &[Dns], query: &Message, is_udp: bool, ask: Upstream<'_>) -> 
 
 fn denied(query: &Message, code: u16, proof: Proof, ask: Upstream<'_>) -> Message {
     let mut reply = query.bare(code);
+    let name = text(&query.name);
+    let zones = ["example.test", "insecure.test", "attacker.test", "test"];
+    let zone = zones.into_iter().find(|zone| name.ends_with(zone)).unwrap_or("");
+    if let Proof::For(seconds) = proof {
+        let names = [wire("ns.test"), wire("hostmaster.test")].concat();
+        let numbers = [1, 3600, 600, 86_400, seconds].map(u32::to_be_bytes).concat();
+        reply.flags |= 0x0400;
+        reply.authority = vec![Record::new(&wire(zone), 6, [names, numbers].concat())];
+        reply.authority[0].ttl = seconds;
+    }
     if proof == Proof::Replayed {
         let mut other = query.clone();
-        let zone = ["example.test", "insecure.test", "attacker.test", "test"];
-        let name = text(&query.name);
-        let zone = zone.into_iter().find(|zone| name.ends_with(zone)).unwrap_or("");
         other.name = wire(&format!("zzz-nobody.{zone}"));
         reply.authority = ask(&other).map(|heard| heard.authority).unwrap_or_default();
     }
@@ -152,6 +163,7 @@ fn forge(forgery: Dns, query: &Message, reply: &mut Message, ask: Upstream<'_>) 
     match (forgery, query.kind) {
         (Dns::ForgeAddress, A) => put(A, ELSEWHERE.to_vec()),
         (Dns::ForgeMx, MX) => put(MX, [&[0, 1], wire(HOST).as_slice()].concat()),
+        (Dns::ForgeUnsignedMx, MX) => put(MX, [&[0, 1], wire("mx.evil.insecure.test").as_slice()].concat()),
         (Dns::ForgeAlias, MX | A | AAAA) if of_mail => put(CNAME, wire(HOST)),
         (Dns::ForgeTlsa, TLSA) => {
             let mut own = query.clone();

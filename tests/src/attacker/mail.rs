@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::pkey::PKey;
-use openssl::ssl::{NameType, SniError, SslAcceptor, SslContextBuilder, SslMethod, SslVersion};
+use openssl::ssl::{NameType, SniError, SslAcceptor, SslContextBuilder, SslMethod, SslOptions, SslVersion};
 use openssl::x509::X509;
 
 use super::dns::{ELSEWHERE, HOST};
@@ -306,6 +306,8 @@ impl Inner {
     fn acceptor(&self, certificate: Certificate, old: bool) -> SslAcceptor {
         let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).unwrap();
         if old {
+            // The profile forbids it.
+            builder.clear_options(SslOptions::NO_TLSV1 | SslOptions::NO_TLSV1_1);
             builder.set_security_level(0);
             builder.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
             builder.set_max_proto_version(Some(SslVersion::TLS1)).unwrap();

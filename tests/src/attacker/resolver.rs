@@ -1,4 +1,5 @@
-//! A validating Unbound whose every question goes through the attacker, and which keeps nothing that it heard.
+//! A validating Unbound whose every question goes through the attacker, and which keeps what it heard no
+//! longer than it is told to.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -28,8 +29,8 @@ server:
   module-config: \"validator iterator\"
   trust-anchor-file: \"{anchor}\"
   # Each case begins as if it were the first one.
-  cache-max-ttl: 0
-  cache-max-negative-ttl: 0
+  cache-max-ttl: {keep}
+  cache-max-negative-ttl: {keep}
   val-bogus-ttl: 0
   aggressive-nsec: no
   infra-host-ttl: 1
@@ -46,13 +47,16 @@ const ZONES: [&str; 6] = ["", "test", "example.test", "insecure.test", "attacker
 pub struct Unbound {
     child: Child,
     pub at: SocketAddr,
+    authority: SocketAddr,
+    anchor: PathBuf,
+    keep: u32,
     place: PathBuf,
 }
 
 impl Unbound {
     /// # Panics
     /// If it does not start.
-    pub fn start(authority: SocketAddr, anchor: &Path) -> Self {
+    pub fn start(authority: SocketAddr, anchor: &Path, keep: u32) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let at = socket.local_addr().unwrap();
         let name = format!("starttls-unbound-{}-{}", std::process::id(), at.port());
@@ -60,6 +64,7 @@ impl Unbound {
         std::fs::create_dir_all(&place).unwrap();
         let mut config = CONFIG
             .replace("{port}", &at.port().to_string())
+            .replace("{keep}", &keep.to_string())
             .replace("{place}", &place.display().to_string())
             .replace("{anchor}", &anchor.display().to_string());
         for zone in ZONES {
@@ -83,21 +88,37 @@ impl Unbound {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, at, place }
+        Self {
+            child,
+            at,
+            authority,
+            anchor: anchor.to_owned(),
+            keep,
+            place,
+        }
     }
 
-    /// Until it listens.
+    /// Until it listens; at another port if somebody else was faster at this one.
     ///
     /// # Panics
     /// If it does not.
     pub fn wait(&mut self) {
         let start = Instant::now();
-        while TcpStream::connect(self.at).is_err() {
-            let log = || std::fs::read_to_string(self.place.join("log")).unwrap_or_default();
-            assert!(self.child.try_wait().unwrap().is_none(), "unbound ended: {}", log());
-            assert!(start.elapsed() < Duration::from_secs(20), "unbound does not listen: {}", log());
+        let mut again = 5;
+        while TcpStream::connect(self.at).is_err() || self.has_ended() {
+            if self.has_ended() {
+                let log = std::fs::read_to_string(self.place.join("log")).unwrap_or_default();
+                assert!(again > 0, "unbound ends: {log}");
+                again -= 1;
+                *self = Self::start(self.authority, &self.anchor.clone(), self.keep);
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "unbound does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 }
 

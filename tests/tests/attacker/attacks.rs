@@ -34,7 +34,7 @@ pub const LOST: [(&str, &str, &str, Gain); 14] = [
     // That TLS was seen says nothing of who it must be,
     ("own certificate", "TLS seen", "opportunistic", Gain::Told),
     // nor of another host than the one that was seen.
-    ("MX forged, strip", "TLS seen", "opportunistic", Gain::Clear),
+    ("MX forged to an unsigned host, strip", "TLS seen", "opportunistic", Gain::Clear),
     // A name that nothing proves is no name: `verify` believes DNS, `strict` does not.
     ("MX forged, own host", "nothing", "verify", Gain::Told),
     ("MX forged, own host", "nothing", "opportunistic", Gain::Told),
@@ -61,7 +61,7 @@ impl Attack {
     pub fn names_another_host(&self) -> bool {
         self.dns.iter().any(|dns| {
             let denies = matches!(dns, Dns::NoData(Of::Mx | Of::All, _) | Dns::NoSuchName(Of::Mx | Of::All, _));
-            denies || matches!(dns, Dns::ForgeMx | Dns::ForgeAlias)
+            denies || matches!(dns, Dns::ForgeMx | Dns::ForgeUnsignedMx | Dns::ForgeAlias)
         })
     }
 
@@ -76,6 +76,15 @@ impl Attack {
         };
         let web = matches!(self.web, Web::Honest | Web::Reset | Web::Silent | Web::Slow(_));
         self.dns.iter().all(dns) && mail && web
+    }
+
+    /// For how many seconds a resolver is to believe what it hears.
+    pub fn keeps(&self) -> u32 {
+        let kept = |dns: &Dns| match dns {
+            Dns::NoData(_, Proof::For(seconds)) => *seconds,
+            _ => 0,
+        };
+        self.dns.iter().map(kept).max().unwrap_or(0)
     }
 
     pub fn takes_time(&self) -> bool {
@@ -123,8 +132,8 @@ pub fn attacks() -> &'static [Attack] {
 
 #[rustfmt::skip]
 fn of_dns() -> Vec<Attack> {
-    use Dns::{Code, Drop, ForgeAddress, ForgeAlias, ForgeMx, ForgeTlsa, ForgeTxt, GarbleTxt, Late, NoData, NoSuchName};
-    use Dns::{StripDnssec, StripSignatures, Truncate, Ttl, UnusableTlsa};
+    use Dns::{Code, Drop, ForgeAddress, ForgeAlias, ForgeMx, ForgeTlsa, ForgeTxt, ForgeUnsignedMx, GarbleTxt, Late, NoData};
+    use Dns::{NoSuchName, StripDnssec, StripSignatures, Truncate, Ttl, UnusableTlsa};
     use Gain::{Clear, Nothing, Told};
     const SERVFAIL: u16 = 2;
     const REFUSED: u16 = 5;
@@ -138,6 +147,7 @@ fn of_dns() -> Vec<Attack> {
         with("TLSA dropped, own certificate", &[Drop(Of::Tlsa)], OWN, Told),
         with("TXT dropped, strip", &[Drop(Of::Txt)], STRIP, Clear),
         with("policy host's address dropped, strip", &[Drop(Of::Web)], STRIP, Clear),
+        dns("addresses late", &[Late(Of::Address, LATE)], Nothing),
         dns("all DNS late", &[Late(Of::All, LATE)], Nothing),
         with("TLSA late, strip", &[Late(Of::Tlsa, LATE)], STRIP, Clear),
         with("TXT late, strip", &[Late(Of::Txt, LATE)], STRIP, Clear),
@@ -153,22 +163,26 @@ fn of_dns() -> Vec<Attack> {
         with("TLSA denied by another's proof, strip", &[NoData(Of::Tlsa, Proof::Replayed)], STRIP, Clear),
         with("TLSA NXDOMAIN by another's proof, own certificate", &[NoSuchName(Of::Tlsa, Proof::Replayed)], OWN, Told),
         with("TXT denied, strip", &[NoData(Of::Txt, Proof::None)], STRIP, Clear),
+        with("TXT denied for an hour, strip", &[NoData(Of::Txt, Proof::For(3600))], STRIP, Clear),
+        with("MX denied for an hour, own certificate", &[NoData(Of::Mx, Proof::For(3600)), ForgeAddress], OWN, Told),
         with("TXT NXDOMAIN by another's proof, strip", &[NoSuchName(Of::Txt, Proof::Replayed)], STRIP, Clear),
         with("MX denied, addresses forged, strip", &[NoData(Of::Mx, Proof::None), ForgeAddress], STRIP, Clear),
         dns("MX NXDOMAIN", &[NoSuchName(Of::Mx, Proof::None)], Nothing),
         dns("addresses denied by another's proof", &[NoData(Of::Address, Proof::Replayed)], Nothing),
         dns("addresses NXDOMAIN", &[NoSuchName(Of::Address, Proof::None)], Nothing),
-        // Stripped.
-        with("signatures stripped, strip", &[StripSignatures], STRIP, Clear),
-        with("DNSSEC stripped, strip", &[StripDnssec], STRIP, Clear),
-        with("DNSSEC stripped, MX forged, own host", &[StripDnssec, ForgeMx], OWN, Told),
-        with("DNSSEC stripped, TLSA denied, own certificate", &[StripDnssec, NoData(Of::Tlsa, Proof::None)], OWN, Told),
+        // Stripped: that a zone is not signed has to be proven as well, and without that no name is known.
+        with("signatures stripped, strip", &[StripSignatures], STRIP, Nothing),
+        with("DNSSEC stripped, strip", &[StripDnssec], STRIP, Nothing),
+        with("DNSSEC stripped, MX forged, own host", &[StripDnssec, ForgeMx], OWN, Nothing),
+        with("DNSSEC stripped, TLSA denied, own certificate", &[StripDnssec, NoData(Of::Tlsa, Proof::None)], OWN, Nothing),
         // Forged.
         with("addresses forged, own certificate", &[ForgeAddress], OWN, Told),
         with("addresses forged, strip", &[ForgeAddress], STRIP, Clear),
         dns("MX forged", &[ForgeMx], Nothing),
         with("MX forged, own host", &[ForgeMx], OWN, Told),
         with("MX forged, strip", &[ForgeMx], STRIP, Clear),
+        with("MX forged to an unsigned host, strip", &[ForgeUnsignedMx, ForgeAddress], STRIP, Clear),
+        with("MX forged to an unsigned host, own certificate", &[ForgeUnsignedMx, ForgeAddress], OWN, Told),
         with("alias forged, own host", &[ForgeAlias], OWN, Told),
         with("TLSA forged, own certificate", &[ForgeTlsa], OWN, Told),
         with("TLSA unusable, own certificate", &[UnusableTlsa], OWN, Told),
@@ -219,8 +233,8 @@ fn of_mail() -> Vec<Attack> {
         mail("reset", Mail::Reset, Nothing),
         mail("silent", Mail::Silent, Nothing),
         mail("closes after EHLO", Mail::CloseAfterEhlo, Nothing),
-        mail("closes in the handshake", Mail::CloseAtHello, Clear),
-        mail("resets in the handshake", Mail::ResetAtHello, Clear),
+        mail("closes in the handshake", Mail::CloseAtHello, Nothing),
+        mail("resets in the handshake", Mail::ResetAtHello, Nothing),
         mail("silent in the handshake", Mail::SilentAtHello, Nothing),
         mail("ClientHello garbled", Mail::GarbleClientHello, Clear),
         mail("ServerHello garbled", Mail::GarbleServerHello, Clear),

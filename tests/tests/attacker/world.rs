@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use conformance::attacker::dns::{Dns, DnsAttacker};
+use conformance::attacker::dns::DnsAttacker;
 use conformance::attacker::mail::{Certificates, MailAttacker, SECRET};
 use conformance::attacker::resolver::Unbound;
 use conformance::attacker::web::WebAttacker;
 use serde_json::Value;
 use starttls::cache::{Cache, DirectoryCache, MemoryCache};
-use starttls::{Error, Level, Outcome, Policy, Resolver, Session};
+use starttls::{Error, Level, Outcome, Policy, Resolver, Session, Word};
 
 use crate::attacks::Attack;
 
@@ -93,16 +93,16 @@ impl World {
     pub fn start_resolvers(&self, attacks: &'static [Attack]) {
         let mut all = self.attacked.lock().unwrap();
         for attack in attacks.iter().filter(|attack| !attack.dns.is_empty()) {
-            all.insert(attack.name, self.attacked_resolver(attack.dns));
+            all.insert(attack.name, self.attacked_resolver(attack));
         }
         for (_, unbound) in all.values_mut() {
             unbound.wait();
         }
     }
 
-    fn attacked_resolver(&self, attacks: &'static [Dns]) -> (DnsAttacker, Unbound) {
-        let attacker = DnsAttacker::start(self.authority, attacks);
-        let unbound = Unbound::start(attacker.at, &self.anchor);
+    fn attacked_resolver(&self, attack: &Attack) -> (DnsAttacker, Unbound) {
+        let attacker = DnsAttacker::start(self.authority, attack.dns);
+        let unbound = Unbound::start(attacker.at, &self.anchor, attack.keeps());
         (attacker, unbound)
     }
 
@@ -134,7 +134,10 @@ impl World {
         } else {
             Arc::new(DirectoryCache::open(self.scratch.join(number.to_string())).unwrap())
         };
-        let cache: Arc<dyn Cache> = if ask_again { Arc::new(AskAgain(cache)) } else { cache };
+        let cache = Arc::new(Aged {
+            cache,
+            is_older: AtomicBool::new(ask_again),
+        });
         let certificates = || Arc::clone(&self.certificates);
         let mail = MailAttacker::start(attack.mail, self.smtp, certificates());
         let web = WebAttacker::start(attack.web, self.sts, certificates(), &self.certs);
@@ -142,7 +145,7 @@ impl World {
             .policy(level, self.resolver.clone())
             .port(mail.port())
             .sts_port(web.port())
-            .cache(Arc::clone(&cache));
+            .cache(cache.clone());
         Setting {
             cache,
             world: self,
@@ -169,7 +172,7 @@ pub enum Place {
 /// One sender with its cache, and the attacker in its way.
 pub struct Setting<'a> {
     world: &'a World,
-    cache: Arc<dyn Cache>,
+    cache: Arc<Aged>,
     pub policy: Policy,
     attacked: Policy,
     mail: MailAttacker,
@@ -192,8 +195,13 @@ impl Setting<'_> {
     /// At another level, with the same cache.
     pub fn deliver_at(&self, level: &str, domain: &str, place: Place) -> Delivered {
         let policy = self.world.policy(level, self.world.resolver.clone());
-        let policy = policy.port(self.mail.port()).sts_port(self.web.port()).cache(Arc::clone(&self.cache));
+        let policy = policy.port(self.mail.port()).sts_port(self.web.port()).cache(self.cache.clone());
         self.go(domain, &policy, place)
+    }
+
+    /// Five minutes and more go by.
+    pub fn wait(&self) {
+        self.cache.is_older.store(true, Ordering::SeqCst);
     }
 
     fn go(&self, domain: &str, policy: &Policy, place: Place) -> Delivered {
@@ -227,6 +235,14 @@ fn say(session: &Session<'_>) -> starttls::Result<usize> {
 }
 
 impl Delivered {
+    pub fn word(&self) -> Option<Word> {
+        self.result.as_ref().err().map(Error::word)
+    }
+
+    pub fn is_temporary(&self) -> bool {
+        self.result.as_ref().is_err_and(Error::temporary)
+    }
+
     pub fn told(&self) -> String {
         let (said, outcome) = match &self.result {
             Ok(outcome) => ("a session".to_owned(), Some(outcome)),
@@ -238,22 +254,25 @@ impl Delivered {
     }
 }
 
-/// As if time had passed: it is no longer known when a domain was asked for its policy.
-struct AskAgain(Arc<dyn Cache>);
+/// A cache in which time passes: a domain was asked for its policy so long ago that it may be asked again.
+struct Aged {
+    cache: Arc<dyn Cache>,
+    is_older: AtomicBool,
+}
 
-impl Cache for AskAgain {
+impl Cache for Aged {
     fn get(&self, key: &str) -> std::io::Result<Option<Vec<u8>>> {
-        if key.contains("sts-check/") {
+        if key.contains("sts-check/") && self.is_older.load(Ordering::SeqCst) {
             return Ok(None);
         }
-        self.0.get(key)
+        self.cache.get(key)
     }
 
     fn put(&self, key: &str, value: &[u8], expires: SystemTime) -> std::io::Result<()> {
-        self.0.put(key, value, expires)
+        self.cache.put(key, value, expires)
     }
 
     fn remove(&self, key: &str) -> std::io::Result<()> {
-        self.0.remove(key)
+        self.cache.remove(key)
     }
 }
