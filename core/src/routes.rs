@@ -19,6 +19,8 @@ use crate::demand::{Demand, StsOfHost};
 use crate::destinations::Destination;
 use crate::dns::{Answer, Asking, Proof, Resolver};
 use crate::error::{Error, Result, Word};
+use crate::level::Level;
+use crate::mta_sts::Look;
 use crate::mx::mail_hosts;
 use crate::name::ServerName;
 use crate::outcome::{Domain, NameFrom};
@@ -375,9 +377,16 @@ impl Routes {
         let sts = if decided || !rules.level.heeds_sts() || !self.is_mail() {
             StsOfHost::nothing()
         } else {
+            // Who is named by insecure DNS is `name-insecure` without a policy: a permanent error, which what is kept
+            // of an unproven answer must not make.
+            let look = match (rules.level, way.name_from) {
+                (Level::Strict, NameFrom::InsecureDns) => Look::NotWithout,
+                _ => Look::AsNeeded,
+            };
             let said = self.sts.of_host(
                 &self.domain,
                 &waiting.name,
+                look,
                 &rules,
                 &asking,
                 SystemTime::now(),

@@ -42,7 +42,7 @@ impl DomainSts {
         }
     }
 
-    /// What it says of this host.
+    /// What it says of this host. `look`: as the domain is to be asked the first time.
     ///
     /// # Errors
     /// Only what ends the whole call.
@@ -50,13 +50,14 @@ impl DomainSts {
         &mut self,
         domain: &ServerName,
         host: &ServerName,
+        look: Look,
         rules: &Rules,
         asking: &Asking<'_>,
         now: SystemTime,
         notes: &mut Vec<String>,
     ) -> Result<StsOfHost> {
         if matches!(self.state, State::Unasked) {
-            self.ask(domain, Look::AsNeeded, rules, asking, now, notes)?;
+            self.ask(domain, look, rules, asking, now, notes)?;
         }
         let name = host.to_string();
         if let State::Policy {
@@ -110,7 +111,7 @@ impl DomainSts {
                 self.holds_until = Instant::now().checked_add(left);
                 State::Policy {
                     policy: held.policy.clone(),
-                    may_be_old: from_cache && look == Look::AsNeeded,
+                    may_be_old: from_cache && look != Look::Again,
                 }
             }
             Found::NoPolicy => State::Nothing,
