@@ -10,7 +10,7 @@ mod tlsrpt;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::attempt::settled::NO_DNSSEC;
 use crate::attempt::Attempt;
@@ -146,7 +146,7 @@ impl Routes {
         let notes = std::mem::take(&mut policy.set().notes);
         let mut routes = Self {
             service,
-            sts: DomainSts::new(listed),
+            sts: DomainSts::new(&name, listed),
             policy,
             resolver,
             mx: None,
@@ -383,15 +383,9 @@ impl Routes {
                 (Level::Strict, NameFrom::InsecureDns) => Look::NotWithout,
                 _ => Look::AsNeeded,
             };
-            let said = self.sts.of_host(
-                &self.domain,
-                &waiting.name,
-                look,
-                &rules,
-                &asking,
-                SystemTime::now(),
-                &mut self.notes,
-            );
+            let said = self
+                .sts
+                .of_host(&waiting.name, look, &rules, &asking, &mut self.notes);
             self.asked = self.asked.saturating_add(asking.asked.get());
             said?
         };

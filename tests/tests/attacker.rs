@@ -46,7 +46,13 @@ enum Kept {
     Proof,
 }
 
-const fn state(name: &'static str, domain: &'static str, host: &'static str, signed: bool, kept: Kept) -> State {
+const fn state(
+    name: &'static str,
+    domain: &'static str,
+    host: &'static str,
+    signed: bool,
+    kept: Kept,
+) -> State {
     State {
         name,
         domain,
@@ -68,21 +74,59 @@ const STATES: [State; 12] = [
     },
     state("signed, no TLSA", "pkix.example.test", GOOD, true, Kept::Nothing),
     state("signed, STS kept", "sts.example.test", GOOD, true, Kept::Sts),
-    state("signed, STS not known", "sts.example.test", GOOD, true, Kept::Nothing),
+    state(
+        "signed, STS not known",
+        "sts.example.test",
+        GOOD,
+        true,
+        Kept::Nothing,
+    ),
     state("STS kept", "sts.insecure.test", PLAIN, false, Kept::Sts),
-    state("older STS kept", "sts.insecure.test", PLAIN, false, Kept::OlderSts),
+    state(
+        "older STS kept",
+        "sts.insecure.test",
+        PLAIN,
+        false,
+        Kept::OlderSts,
+    ),
     state("STS not known", "sts.insecure.test", PLAIN, false, Kept::Nothing),
     State {
         tlsa: true,
-        ..state("STS kept, host signed", "sts-dane.insecure.test", DANE, false, Kept::OlderSts)
+        ..state(
+            "STS kept, host signed",
+            "sts-dane.insecure.test",
+            DANE,
+            false,
+            Kept::OlderSts,
+        )
     },
     state("TLS seen", "plain.insecure.test", PLAIN, false, Kept::Proof),
-    state("no TLS, signed", "no-tls.example.test", "none.no-tls-mx.example.test", true, Kept::Nothing),
-    state("no TLS", "no-tls.insecure.test", "no-tls-mx.insecure.test", false, Kept::Nothing),
+    state(
+        "no TLS, signed",
+        "no-tls.example.test",
+        "none.no-tls-mx.example.test",
+        true,
+        Kept::Nothing,
+    ),
+    state(
+        "no TLS",
+        "no-tls.insecure.test",
+        "no-tls-mx.insecure.test",
+        false,
+        Kept::Nothing,
+    ),
     state("nothing", "plain.insecure.test", PLAIN, false, Kept::Nothing),
 ];
 
-const LEVELS: [&str; 7] = ["dane", "dane-only", "opportunistic", "strict", "verify", "encrypt", "may"];
+const LEVELS: [&str; 7] = [
+    "dane",
+    "dane-only",
+    "opportunistic",
+    "strict",
+    "verify",
+    "encrypt",
+    "may",
+];
 
 /// The least that may come about if there is a session at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,28 +184,55 @@ fn faults(state: &State, level: &str, attack: &Attack, got: &Delivered) -> Vec<S
             let by = outcome.identity.proven_by;
             let name = outcome.identity.name.as_deref();
             must(!is_plain || floor == Floor::Anything, "in clear");
-            must(!got.read_in_clear || floor == Floor::Anything, "the attacker reads it in clear");
+            must(
+                !got.read_in_clear || floor == Floor::Anything,
+                "the attacker reads it in clear",
+            );
             must(!got.was_told || floor <= Floor::Tls, "the attacker is told it");
-            must(is_plain == got.read_in_clear, "the outcome lies about the channel");
-            must(!is_plain || outcome.because.is_some(), "in clear, and nobody says why");
-            must(floor != Floor::Dane || by == Some(ProvenBy::Dane), "not proven by DANE");
+            must(
+                is_plain == got.read_in_clear,
+                "the outcome lies about the channel",
+            );
+            must(
+                !is_plain || outcome.because.is_some(),
+                "in clear, and nobody says why",
+            );
+            must(
+                floor != Floor::Dane || by == Some(ProvenBy::Dane),
+                "not proven by DANE",
+            );
             must(floor != Floor::Pkix || by.is_some(), "not proven");
             let peer = outcome.peer.name.as_deref();
             if is_bound(state, level) {
                 must(peer == Some(state.host), "another host");
                 must(name.is_none_or(|name| name == state.host), "another name");
-                must(by.is_none() || !got.was_told, "the attacker is proven to be the host");
+                must(
+                    by.is_none() || !got.was_told,
+                    "the attacker is proven to be the host",
+                );
             }
             if peer == Some(state.host) && state.tlsa && level.contains("dane") {
-                must(by == Some(ProvenBy::Dane), "its host has TLSA records, and they do not count");
+                must(
+                    by == Some(ProvenBy::Dane),
+                    "its host has TLSA records, and they do not count",
+                );
             }
             let is_attackers = name.is_some_and(|name| name.ends_with("attacker.test"));
             let said = outcome.peer.name_from == Some(NameFrom::InsecureDns);
-            must(!is_attackers || said && !state.signed, "the attacker's name, as if it were sure");
+            must(
+                !is_attackers || said && !state.signed,
+                "the attacker's name, as if it were sure",
+            );
         }
         Err(e) => {
-            must(!got.read_in_clear && !got.was_told, "the attacker has it, and there is an error");
-            must(!attack.only_drops() || e.temporary(), "dropping makes a permanent error");
+            must(
+                !got.read_in_clear && !got.was_told,
+                "the attacker has it, and there is an error",
+            );
+            must(
+                !attack.only_drops() || e.temporary(),
+                "dropping makes a permanent error",
+            );
         }
     }
     wrong
@@ -228,7 +299,11 @@ fn nothing_ends_below_what_was_published_or_kept() {
         };
         let report = format!("{}, {level}, no attack: {wrong:?} {}", state.name, got.told());
         usual.lock().unwrap().insert((state.name, level), got);
-        if wrong.is_empty() { Ok(()) } else { Err(report) }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(report)
+        }
     });
     let usual = usual.into_inner().unwrap();
 
@@ -266,7 +341,10 @@ fn nothing_ends_below_what_was_published_or_kept() {
                 wrong.retain(|what| !what.contains("permanent"));
             }
         }
-        gains.lock().unwrap().insert((attack.name, state.name, level), gain(&got));
+        gains
+            .lock()
+            .unwrap()
+            .insert((attack.name, state.name, level), gain(&got));
         *sessions.lock().unwrap() += u32::from(got.result.is_ok());
         // The attacker goes away, and nothing of it stays.
         let mut after = setting.deliver(state.domain, Place::Honest);
@@ -284,7 +362,11 @@ fn nothing_ends_below_what_was_published_or_kept() {
             return Ok(());
         }
         let (attack, state) = (attack.name, state.name);
-        Err(format!("{attack} | {state} | {level}: {wrong:?}\n    {}\n    {}", got.told(), after.told()))
+        Err(format!(
+            "{attack} | {state} | {level}: {wrong:?}\n    {}\n    {}",
+            got.told(),
+            after.told()
+        ))
     });
     let gains = gains.into_inner().unwrap();
     controls(attacks, &gains);

@@ -110,8 +110,12 @@ impl Inner {
                 drain(client);
                 Ok(())
             }
-            Web::Forge(certificate) => self.answer(client, self.certificates.get(certificate), &found(FORGED)),
-            Web::ForgeNone(certificate) => self.answer(client, self.certificates.get(certificate), &found(NONE)),
+            Web::Forge(certificate) => {
+                self.answer(client, self.certificates.get(certificate), &found(FORGED))
+            }
+            Web::ForgeNone(certificate) => {
+                self.answer(client, self.certificates.get(certificate), &found(NONE))
+            }
             Web::Broken(fault) => self.answer(client, &self.right, &broken(fault)),
         }
     }

@@ -27,14 +27,29 @@ pub const LOST: [(&str, &str, &str, Gain); 14] = [
     ("own certificate", "nothing", "opportunistic", Gain::Told),
     // RFC 8461 section 10.2: one who has never seen the policy can be kept from seeing it.
     ("TXT denied, strip", "STS not known", "opportunistic", Gain::Clear),
-    ("policy host silent, strip", "signed, STS not known", "opportunistic", Gain::Clear),
-    ("policy forged, strip", "STS not known", "opportunistic", Gain::Clear),
+    (
+        "policy host silent, strip",
+        "signed, STS not known",
+        "opportunistic",
+        Gain::Clear,
+    ),
+    (
+        "policy forged, strip",
+        "STS not known",
+        "opportunistic",
+        Gain::Clear,
+    ),
     // This level does not ask for MTA-STS.
     ("strip", "STS not known", "dane", Gain::Clear),
     // That TLS was seen says nothing of who it must be,
     ("own certificate", "TLS seen", "opportunistic", Gain::Told),
     // nor of another host than the one that was seen.
-    ("MX forged to an unsigned host, strip", "TLS seen", "opportunistic", Gain::Clear),
+    (
+        "MX forged to an unsigned host, strip",
+        "TLS seen",
+        "opportunistic",
+        Gain::Clear,
+    ),
     // A name that nothing proves is no name: `verify` believes DNS, `strict` does not.
     ("MX forged, own host", "nothing", "verify", Gain::Told),
     ("MX forged, own host", "nothing", "opportunistic", Gain::Told),
@@ -60,7 +75,10 @@ impl Attack {
     /// Whether unsigned DNS leads to another host than that of the domain.
     pub fn names_another_host(&self) -> bool {
         self.dns.iter().any(|dns| {
-            let denies = matches!(dns, Dns::NoData(Of::Mx | Of::All, _) | Dns::NoSuchName(Of::Mx | Of::All, _));
+            let denies = matches!(
+                dns,
+                Dns::NoData(Of::Mx | Of::All, _) | Dns::NoSuchName(Of::Mx | Of::All, _)
+            );
             denies || matches!(dns, Dns::ForgeMx | Dns::ForgeUnsignedMx | Dns::ForgeAlias)
         })
     }
@@ -253,10 +271,22 @@ fn of_web() -> Vec<Attack> {
         web("policy host silent, strip", Web::Silent, Mail::Strip),
         web("policy host late, strip", Web::Slow(LATE), Mail::Strip),
         web("policy forged, strip", Web::Forge(Certificate::Own), Mail::Strip),
-        web("policy forged, unknown CA", Web::ForgeNone(Certificate::UnknownCa), OWN),
-        web("policy forged, self-signed", Web::ForgeNone(Certificate::SelfSigned), Mail::Strip),
+        web(
+            "policy forged, unknown CA",
+            Web::ForgeNone(Certificate::UnknownCa),
+            OWN,
+        ),
+        web(
+            "policy forged, self-signed",
+            Web::ForgeNone(Certificate::SelfSigned),
+            Mail::Strip,
+        ),
         web("policy 404, strip", Web::Broken(Fault::NotFound), Mail::Strip),
-        web("policy redirected, own certificate", Web::Broken(Fault::Redirect), OWN),
+        web(
+            "policy redirected, own certificate",
+            Web::Broken(Fault::Redirect),
+            OWN,
+        ),
         web("policy huge, strip", Web::Broken(Fault::Huge), Mail::Strip),
         web("policy drips, strip", Web::Broken(Fault::Drip), Mail::Strip),
     ]
