@@ -10,7 +10,7 @@ mod tlsrpt;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::attempt::settled::NO_DNSSEC;
 use crate::attempt::Attempt;
@@ -19,6 +19,8 @@ use crate::demand::{Demand, StsOfHost};
 use crate::destinations::Destination;
 use crate::dns::{Answer, Asking, Proof, Resolver};
 use crate::error::{Error, Result, Word};
+use crate::level::Level;
+use crate::mta_sts::Look;
 use crate::mx::mail_hosts;
 use crate::name::ServerName;
 use crate::outcome::{Domain, NameFrom};
@@ -144,7 +146,7 @@ impl Routes {
         let notes = std::mem::take(&mut policy.set().notes);
         let mut routes = Self {
             service,
-            sts: DomainSts::new(listed),
+            sts: DomainSts::new(&name, listed),
             policy,
             resolver,
             mx: None,
@@ -375,14 +377,15 @@ impl Routes {
         let sts = if decided || !rules.level.heeds_sts() || !self.is_mail() {
             StsOfHost::nothing()
         } else {
-            let said = self.sts.of_host(
-                &self.domain,
-                &waiting.name,
-                &rules,
-                &asking,
-                SystemTime::now(),
-                &mut self.notes,
-            );
+            // Who is named by insecure DNS is `name-insecure` without a policy: a permanent error, which what is kept
+            // of an unproven answer must not make.
+            let look = match (rules.level, way.name_from) {
+                (Level::Strict, NameFrom::InsecureDns) => Look::NotWithout,
+                _ => Look::AsNeeded,
+            };
+            let said = self
+                .sts
+                .of_host(&waiting.name, look, &rules, &asking, &mut self.notes);
             self.asked = self.asked.saturating_add(asking.asked.get());
             said?
         };

@@ -13,6 +13,7 @@ use crate::settle::Sts;
 
 /// A domain's policy, or why there is none.
 pub(super) struct DomainSts {
+    domain: ServerName,
     /// What the caller's STARTTLS Everywhere list says of it.
     listed: Option<StsPolicy>,
     state: State,
@@ -33,8 +34,9 @@ enum State {
 }
 
 impl DomainSts {
-    pub(super) fn new(listed: Option<StsPolicy>) -> Self {
+    pub(super) fn new(domain: &ServerName, listed: Option<StsPolicy>) -> Self {
         Self {
+            domain: domain.clone(),
             listed,
             state: State::Unasked,
             policy: None,
@@ -42,21 +44,20 @@ impl DomainSts {
         }
     }
 
-    /// What it says of this host.
+    /// What it says of this host. `look`: as the domain is to be asked the first time.
     ///
     /// # Errors
     /// Only what ends the whole call.
     pub(super) fn of_host(
         &mut self,
-        domain: &ServerName,
         host: &ServerName,
+        look: Look,
         rules: &Rules,
         asking: &Asking<'_>,
-        now: SystemTime,
         notes: &mut Vec<String>,
     ) -> Result<StsOfHost> {
         if matches!(self.state, State::Unasked) {
-            self.ask(domain, Look::AsNeeded, rules, asking, now, notes)?;
+            self.ask(look, rules, asking, notes)?;
         }
         let name = host.to_string();
         if let State::Policy {
@@ -66,7 +67,7 @@ impl DomainSts {
         {
             if policy.mode != StsMode::None && policy.matching(&name).is_none() {
                 // RFC 8461 §5.1
-                self.ask(domain, Look::Again, rules, asking, now, notes)?;
+                self.ask(Look::Again, rules, asking, notes)?;
             }
         }
         let says = match &self.state {
@@ -75,13 +76,14 @@ impl DomainSts {
             State::Policy { policy, .. } => match policy.mode {
                 StsMode::None => Sts::Nothing,
                 StsMode::Testing => Sts::Testing,
-                StsMode::Enforce => Sts::Enforce(names(policy, &name, domain)),
+                StsMode::Enforce => Sts::Enforce(names(policy, &name, &self.domain)),
             },
         };
         let check = match &self.state {
-            State::Policy { policy, .. } if policy.mode != StsMode::None => {
-                Some(Check::new(CheckKind::Sts, names(policy, &name, domain).err()))
-            }
+            State::Policy { policy, .. } if policy.mode != StsMode::None => Some(Check::new(
+                CheckKind::Sts,
+                names(policy, &name, &self.domain).err(),
+            )),
             _ => None,
         };
         Ok(StsOfHost {
@@ -91,15 +93,8 @@ impl DomainSts {
         })
     }
 
-    fn ask(
-        &mut self,
-        domain: &ServerName,
-        look: Look,
-        rules: &Rules,
-        asking: &Asking<'_>,
-        now: SystemTime,
-        notes: &mut Vec<String>,
-    ) -> Result<()> {
+    fn ask(&mut self, look: Look, rules: &Rules, asking: &Asking<'_>, notes: &mut Vec<String>) -> Result<()> {
+        let (domain, now) = (&self.domain, SystemTime::now());
         let name = domain.to_string();
         let web = rules.web();
         let found = mta_sts::find(&name, look, asking, rules.cache.as_ref(), web, now, notes)?;
@@ -110,7 +105,7 @@ impl DomainSts {
                 self.holds_until = Instant::now().checked_add(left);
                 State::Policy {
                     policy: held.policy.clone(),
-                    may_be_old: from_cache && look == Look::AsNeeded,
+                    may_be_old: from_cache && look != Look::Again,
                 }
             }
             Found::NoPolicy => State::Nothing,
