@@ -237,7 +237,9 @@ impl Inner {
         let socket = Arc::new(socket);
         let mut buffer = [0; 4096];
         while let Ok((n, from)) = socket.recv_from(&mut buffer) {
-            let Some(query) = Message::parse(&buffer[..n]) else { continue };
+            let Some(query) = Message::parse(&buffer[..n]) else {
+                continue;
+            };
             let (this, socket) = (self.clone(), Arc::clone(&socket));
             std::thread::spawn(move || {
                 this.write_down(&query);
@@ -254,7 +256,9 @@ impl Inner {
     fn serve_tcp(&self, mut stream: TcpStream) {
         let _ = stream.set_read_timeout(Some(PATIENCE));
         while let Ok(bytes) = read_message(&mut stream) {
-            let Some(query) = Message::parse(&bytes) else { return };
+            let Some(query) = Message::parse(&bytes) else {
+                return;
+            };
             self.write_down(&query);
             match self.reply(&query, false) {
                 Some(reply) if write_message(&mut stream, &reply.to_bytes()).is_ok() => {}

@@ -93,7 +93,10 @@ impl Certificates {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         Self {
             host,
-            own: issue(Says::server(HOST, &["DNS:mx.attacker.test", "DNS:attacker.test"]), Some(&ca)),
+            own: issue(
+                Says::server(HOST, &["DNS:mx.attacker.test", "DNS:attacker.test"]),
+                Some(&ca),
+            ),
             self_signed: issue(Says::server(victims[0], &names), None),
             unknown_ca: issue(Says::server(victims[0], &names), Some(identity("other-ca"))),
         }
@@ -196,13 +199,21 @@ impl Inner {
             _ => {}
         }
         let elsewhere = host == IpAddr::from(ELSEWHERE);
-        let host = if elsewhere { Ipv4Addr::new(127, 0, 0, 11).into() } else { host };
+        let host = if elsewhere {
+            Ipv4Addr::new(127, 0, 0, 11).into()
+        } else {
+            host
+        };
         self.pass_on(client, dial(host, self.smtp)?, attack)
     }
 
     /// The dialog in clear, line by line, then all bytes.
     fn pass_on(&self, mut client: TcpStream, mut server: TcpStream, attack: Mail) -> io::Result<()> {
-        let wait = if let Mail::Slow(time) = attack { time } else { Duration::ZERO };
+        let wait = if let Mail::Slow(time) = attack {
+            time
+        } else {
+            Duration::ZERO
+        };
         let hear = |server: &mut TcpStream| {
             let reply = read_reply(server);
             std::thread::sleep(wait);
@@ -233,7 +244,9 @@ impl Inner {
                     Mail::CloseAfterEhlo => return Ok(()),
                     Mail::Strip | Mail::StripOffer => reply = without_offer(&reply),
                     Mail::Overwrite => {
-                        reply = String::from_utf8_lossy(&reply).replace("STARTTLS", "XXXXXXXA").into_bytes();
+                        reply = String::from_utf8_lossy(&reply)
+                            .replace("STARTTLS", "XXXXXXXA")
+                            .into_bytes();
                     }
                     _ => {}
                 }
@@ -275,9 +288,15 @@ impl Inner {
             _ => {}
         }
         let (from_server, to_client) = (server.try_clone()?, client.try_clone()?);
-        let wait = if let Mail::Slow(time) = attack { time } else { Duration::ZERO };
+        let wait = if let Mail::Slow(time) = attack {
+            time
+        } else {
+            Duration::ZERO
+        };
         let back = std::thread::spawn(move || copy(from_server, to_client, wait, |_| {}));
-        copy(client, server, Duration::ZERO, |bytes| self.look(bytes, &self.read_clear));
+        copy(client, server, Duration::ZERO, |bytes| {
+            self.look(bytes, &self.read_clear)
+        });
         let _ = back.join();
         Ok(())
     }
@@ -289,7 +308,9 @@ impl Inner {
             self.look(&line, &self.read_clear);
             match line.to_ascii_uppercase().as_slice() {
                 b"STARTTLS\r\n" => break,
-                command if command.starts_with(b"EHLO") => client.write_all(b"250-mail\r\n250 STARTTLS\r\n")?,
+                command if command.starts_with(b"EHLO") => {
+                    client.write_all(b"250-mail\r\n250 STARTTLS\r\n")?
+                }
                 _ => client.write_all(b"250 2.0.0 Ok\r\n")?,
             }
         }
@@ -356,11 +377,20 @@ fn read_reply(server: &mut TcpStream) -> io::Result<Vec<u8>> {
 
 fn without_offer(reply: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(reply);
-    let mut lines: Vec<String> = text.lines().filter(|l| !l.ends_with("STARTTLS")).map(str::to_owned).collect();
+    let mut lines: Vec<String> = text
+        .lines()
+        .filter(|l| !l.ends_with("STARTTLS"))
+        .map(str::to_owned)
+        .collect();
     if let Some(last) = lines.last_mut() {
         last.replace_range(3..4, " ");
     }
-    lines.join("\r\n").into_bytes().into_iter().chain(*b"\r\n").collect()
+    lines
+        .join("\r\n")
+        .into_bytes()
+        .into_iter()
+        .chain(*b"\r\n")
+        .collect()
 }
 
 fn read_some(stream: &mut TcpStream) -> io::Result<Vec<u8>> {

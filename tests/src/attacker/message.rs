@@ -128,7 +128,10 @@ impl Message {
         out.extend(&self.name);
         out.extend(self.kind.to_be_bytes());
         out.extend([0, 1]);
-        sections.into_iter().flatten().for_each(|record| record.write(&mut out));
+        sections
+            .into_iter()
+            .flatten()
+            .for_each(|record| record.write(&mut out));
         out
     }
 
@@ -143,7 +146,10 @@ impl Message {
     /// All sections but OPT, which is no record.
     pub fn records(&mut self) -> impl Iterator<Item = &mut Record> {
         let additional = self.additional.iter_mut().filter(|record| record.kind != OPT);
-        self.answer.iter_mut().chain(&mut self.authority).chain(additional)
+        self.answer
+            .iter_mut()
+            .chain(&mut self.authority)
+            .chain(additional)
     }
 
     pub fn retain(&mut self, keep: impl Fn(&Record) -> bool) {

@@ -41,7 +41,14 @@ remote-control:
   control-enable: no
 ";
 
-const ZONES: [&str; 6] = ["", "test", "example.test", "insecure.test", "attacker.test", "live.test"];
+const ZONES: [&str; 6] = [
+    "",
+    "test",
+    "example.test",
+    "insecure.test",
+    "attacker.test",
+    "live.test",
+];
 
 /// A running resolver; ends with this.
 pub struct Unbound {
@@ -78,7 +85,10 @@ impl Unbound {
         std::fs::write(&file, config).unwrap();
         drop(socket);
         let program = ["/usr/sbin/unbound", "/usr/local/sbin/unbound"];
-        let program = program.into_iter().find(|path| Path::new(path).exists()).unwrap_or("unbound");
+        let program = program
+            .into_iter()
+            .find(|path| Path::new(path).exists())
+            .unwrap_or("unbound");
         let child = Command::new(program)
             .arg("-d")
             .arg("-c")
@@ -112,7 +122,10 @@ impl Unbound {
                 again -= 1;
                 *self = Self::start(self.authority, &self.anchor.clone(), self.keep);
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "unbound does not listen");
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "unbound does not listen"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }

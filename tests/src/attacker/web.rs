@@ -37,6 +37,8 @@ pub enum Fault {
     Redirect,
     Huge,
     Drip,
+    /// No fault: the domain itself says that its policy is over.
+    Over,
 }
 
 pub struct WebAttacker {
@@ -110,8 +112,12 @@ impl Inner {
                 drain(client);
                 Ok(())
             }
-            Web::Forge(certificate) => self.answer(client, self.certificates.get(certificate), &found(FORGED)),
-            Web::ForgeNone(certificate) => self.answer(client, self.certificates.get(certificate), &found(NONE)),
+            Web::Forge(certificate) => {
+                self.answer(client, self.certificates.get(certificate), &found(FORGED))
+            }
+            Web::ForgeNone(certificate) => {
+                self.answer(client, self.certificates.get(certificate), &found(NONE))
+            }
             Web::Broken(fault) => self.answer(client, &self.right, &broken(fault)),
         }
     }
@@ -159,6 +165,7 @@ fn broken(fault: Fault) -> Vec<String> {
              Connection: close\r\n\r\n"
                 .into(),
         ],
+        Fault::Over => found(NONE),
         Fault::Huge => found(&format!("{NONE}{}", "padding: x\r\n".repeat(20_000))),
         Fault::Drip => {
             let whole = found(NONE).concat();

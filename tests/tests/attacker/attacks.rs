@@ -19,7 +19,7 @@ pub struct Attack {
 }
 
 /// Cases in which what holds elsewhere was not there, or does not count: the attacker must gain this.
-pub const LOST: [(&str, &str, &str, Gain); 14] = [
+pub const LOST: [(&str, &str, &str, Gain); 15] = [
     // Nothing is published.
     ("strip", "nothing", "opportunistic", Gain::Clear),
     ("strip", "nothing", "dane", Gain::Clear),
@@ -27,14 +27,36 @@ pub const LOST: [(&str, &str, &str, Gain); 14] = [
     ("own certificate", "nothing", "opportunistic", Gain::Told),
     // RFC 8461 section 10.2: one who has never seen the policy can be kept from seeing it.
     ("TXT denied, strip", "STS not known", "opportunistic", Gain::Clear),
-    ("policy host silent, strip", "signed, STS not known", "opportunistic", Gain::Clear),
-    ("policy forged, strip", "STS not known", "opportunistic", Gain::Clear),
+    (
+        "policy host silent, strip",
+        "signed, STS not known",
+        "opportunistic",
+        Gain::Clear,
+    ),
+    (
+        "policy forged, strip",
+        "STS not known",
+        "opportunistic",
+        Gain::Clear,
+    ),
+    // A policy goes by another one of the domain's: by its certificate it is the domain that speaks.
+    (
+        "new policy by the domain itself, strip",
+        "older STS kept",
+        "opportunistic",
+        Gain::Clear,
+    ),
     // This level does not ask for MTA-STS.
     ("strip", "STS not known", "dane", Gain::Clear),
     // That TLS was seen says nothing of who it must be,
     ("own certificate", "TLS seen", "opportunistic", Gain::Told),
     // nor of another host than the one that was seen.
-    ("MX forged to an unsigned host, strip", "TLS seen", "opportunistic", Gain::Clear),
+    (
+        "MX forged to an unsigned host, strip",
+        "TLS seen",
+        "opportunistic",
+        Gain::Clear,
+    ),
     // A name that nothing proves is no name: `verify` believes DNS, `strict` does not.
     ("MX forged, own host", "nothing", "verify", Gain::Told),
     ("MX forged, own host", "nothing", "opportunistic", Gain::Told),
@@ -60,9 +82,17 @@ impl Attack {
     /// Whether unsigned DNS leads to another host than that of the domain.
     pub fn names_another_host(&self) -> bool {
         self.dns.iter().any(|dns| {
-            let denies = matches!(dns, Dns::NoData(Of::Mx | Of::All, _) | Dns::NoSuchName(Of::Mx | Of::All, _));
+            let denies = matches!(
+                dns,
+                Dns::NoData(Of::Mx | Of::All, _) | Dns::NoSuchName(Of::Mx | Of::All, _)
+            );
             denies || matches!(dns, Dns::ForgeMx | Dns::ForgeUnsignedMx | Dns::ForgeAlias)
         })
+    }
+
+    /// Whether the domain itself has withdrawn its policy.
+    pub fn is_the_domains_word(&self) -> bool {
+        self.web == Web::Broken(Fault::Over)
     }
 
     /// Whether it forges nothing.
@@ -212,6 +242,10 @@ fn of_dns() -> Vec<Attack> {
             ..with("new policy 404, own certificate", &[ForgeTxt], OWN, Told)
         },
         Attack {
+            web: Web::Broken(Fault::Over),
+            ..with("new policy by the domain itself, strip", &[ForgeTxt], STRIP, Clear)
+        },
+        Attack {
             web: Web::Broken(Fault::Drip),
             ..with("new policy drips, strip", &[ForgeTxt], STRIP, Clear)
         },
@@ -253,10 +287,22 @@ fn of_web() -> Vec<Attack> {
         web("policy host silent, strip", Web::Silent, Mail::Strip),
         web("policy host late, strip", Web::Slow(LATE), Mail::Strip),
         web("policy forged, strip", Web::Forge(Certificate::Own), Mail::Strip),
-        web("policy forged, unknown CA", Web::ForgeNone(Certificate::UnknownCa), OWN),
-        web("policy forged, self-signed", Web::ForgeNone(Certificate::SelfSigned), Mail::Strip),
+        web(
+            "policy forged, unknown CA",
+            Web::ForgeNone(Certificate::UnknownCa),
+            OWN,
+        ),
+        web(
+            "policy forged, self-signed",
+            Web::ForgeNone(Certificate::SelfSigned),
+            Mail::Strip,
+        ),
         web("policy 404, strip", Web::Broken(Fault::NotFound), Mail::Strip),
-        web("policy redirected, own certificate", Web::Broken(Fault::Redirect), OWN),
+        web(
+            "policy redirected, own certificate",
+            Web::Broken(Fault::Redirect),
+            OWN,
+        ),
         web("policy huge, strip", Web::Broken(Fault::Huge), Mail::Strip),
         web("policy drips, strip", Web::Broken(Fault::Drip), Mail::Strip),
     ]

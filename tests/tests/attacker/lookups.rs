@@ -42,7 +42,11 @@ fn a_warm_delivery_asks_for_mx_address_and_tlsa() {
                 assert_eq!(usize::try_from(said).unwrap(), asked.len(), "{domain}: {asked:?}");
                 costs.push(asked);
             }
-            let mut warm = BTreeSet::from([(domain.to_owned(), MX), (host.to_owned(), A), (host.to_owned(), AAAA)]);
+            let mut warm = BTreeSet::from([
+                (domain.to_owned(), MX),
+                (host.to_owned(), A),
+                (host.to_owned(), AAAA),
+            ]);
             if has_tlsa {
                 warm.insert((format!("_{}._tcp.{host}", world.smtp), TLSA));
             }
@@ -55,7 +59,11 @@ fn a_warm_delivery_asks_for_mx_address_and_tlsa() {
             }
             for (wanted, asked) in [&cold, &warm, &warm].into_iter().zip(&costs) {
                 assert_eq!(asked.len(), wanted.len(), "{domain} at {level}: {asked:?}");
-                assert_eq!(&asked.iter().cloned().collect::<BTreeSet<_>>(), wanted, "{domain} at {level}");
+                assert_eq!(
+                    &asked.iter().cloned().collect::<BTreeSet<_>>(),
+                    wanted,
+                    "{domain} at {level}"
+                );
             }
             table += &format!("{domain} at {level}: cold {}, warm {}\n", cold.len(), warm.len());
         }

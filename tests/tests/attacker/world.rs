@@ -45,7 +45,8 @@ impl World {
         };
         let listing: Value = serde_json::from_slice(&std::fs::read(listing).unwrap()).unwrap();
         let port = |v: &Value| v.as_u64().and_then(|port| u16::try_from(port).ok());
-        let (Some(smtp), Some(sts)) = (port(&listing["dns"]["smtp_port"]), port(&listing["sts"]["port"])) else {
+        let (Some(smtp), Some(sts)) = (port(&listing["dns"]["smtp_port"]), port(&listing["sts"]["port"]))
+        else {
             eprintln!("left out: name servers, Postfix or Apache are not installed");
             return None;
         };
@@ -149,7 +150,11 @@ impl World {
         Setting {
             cache,
             world: self,
-            attacked: policy.derive().resolver(self.resolver_of(attack)).timeout(LIMIT).unwrap(),
+            attacked: policy
+                .derive()
+                .resolver(self.resolver_of(attack))
+                .timeout(LIMIT)
+                .unwrap(),
             policy,
             mail,
             web,
@@ -188,14 +193,21 @@ pub struct Delivered {
 
 impl Setting<'_> {
     pub fn deliver(&self, domain: &str, place: Place) -> Delivered {
-        let policy = if place == Place::Attacked { &self.attacked } else { &self.policy };
+        let policy = if place == Place::Attacked {
+            &self.attacked
+        } else {
+            &self.policy
+        };
         self.go(domain, policy, place)
     }
 
     /// At another level, with the same cache.
     pub fn deliver_at(&self, level: &str, domain: &str, place: Place) -> Delivered {
         let policy = self.world.policy(level, self.world.resolver.clone());
-        let policy = policy.port(self.mail.port()).sts_port(self.web.port()).cache(self.cache.clone());
+        let policy = policy
+            .port(self.mail.port())
+            .sts_port(self.web.port())
+            .cache(self.cache.clone());
         self.go(domain, &policy, place)
     }
 
@@ -250,7 +262,10 @@ impl Delivered {
         };
         let json = outcome.map(Outcome::to_json).unwrap_or_default();
         let (clear, told) = (self.read_in_clear, self.was_told);
-        format!("{said} after {:?}, clear {clear}, told {told} {json}", self.elapsed)
+        format!(
+            "{said} after {:?}, clear {clear}, told {told} {json}",
+            self.elapsed
+        )
     }
 }
 
