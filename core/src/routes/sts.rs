@@ -15,6 +15,8 @@ use crate::settle::Sts;
 pub(super) struct DomainSts {
     /// What the caller's STARTTLS Everywhere list says of it.
     listed: Option<StsPolicy>,
+    /// How the domain is asked the first time.
+    pub(super) look: Look,
     state: State,
     /// For the outcome.
     pub(super) policy: Option<DomainPolicy>,
@@ -36,13 +38,14 @@ impl DomainSts {
     pub(super) fn new(listed: Option<StsPolicy>) -> Self {
         Self {
             listed,
+            look: Look::AsNeeded,
             state: State::Unasked,
             policy: None,
             holds_until: None,
         }
     }
 
-    /// What it says of this host. `look`: as the domain is to be asked the first time.
+    /// What it says of this host.
     ///
     /// # Errors
     /// Only what ends the whole call.
@@ -50,14 +53,13 @@ impl DomainSts {
         &mut self,
         domain: &ServerName,
         host: &ServerName,
-        look: Look,
         rules: &Rules,
         asking: &Asking<'_>,
         now: SystemTime,
         notes: &mut Vec<String>,
     ) -> Result<StsOfHost> {
         if matches!(self.state, State::Unasked) {
-            self.ask(domain, look, rules, asking, now, notes)?;
+            self.ask(domain, self.look, rules, asking, now, notes)?;
         }
         let name = host.to_string();
         if let State::Policy {

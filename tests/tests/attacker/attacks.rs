@@ -7,7 +7,7 @@ use conformance::attacker::dns::{Dns, Of, Proof};
 use conformance::attacker::mail::{Certificate, Mail};
 use conformance::attacker::web::{Fault, Web};
 
-use crate::Gain;
+use crate::oracle::Gain;
 
 pub struct Attack {
     pub name: &'static str,
