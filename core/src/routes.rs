@@ -237,6 +237,11 @@ impl Routes {
             Some(Proof::Secure) => NameFrom::Dnssec,
             Some(_) => NameFrom::InsecureDns,
         };
+        // Without a policy `strict` has only the permanent `name-insecure` for hosts that insecure DNS names. What is
+        // kept of an answer that nobody proved must not make it.
+        if (rules.level, self.name_from) == (Level::Strict, NameFrom::InsecureDns) {
+            self.sts.look = Look::NotWithout;
+        }
         let mut addresses = found.addresses;
         self.waiting.extend(found.hosts.into_iter().map(|host| Waiting {
             name: host.name.clone(),
@@ -377,15 +382,7 @@ impl Routes {
         let sts = if decided || !rules.level.heeds_sts() || !self.is_mail() {
             StsOfHost::nothing()
         } else {
-            // Who is named by insecure DNS is `name-insecure` without a policy: a permanent error, which what is kept
-            // of an unproven answer must not make.
-            let look = match (rules.level, way.name_from) {
-                (Level::Strict, NameFrom::InsecureDns) => Look::NotWithout,
-                _ => Look::AsNeeded,
-            };
-            let said = self
-                .sts
-                .of_host(&waiting.name, look, &rules, &asking, &mut self.notes);
+            let said = self.sts.of_host(&waiting.name, &rules, &asking, &mut self.notes);
             self.asked = self.asked.saturating_add(asking.asked.get());
             said?
         };

@@ -16,6 +16,8 @@ pub(super) struct DomainSts {
     domain: ServerName,
     /// What the caller's STARTTLS Everywhere list says of it.
     listed: Option<StsPolicy>,
+    /// How the domain is asked the first time.
+    pub(super) look: Look,
     state: State,
     /// For the outcome.
     pub(super) policy: Option<DomainPolicy>,
@@ -38,26 +40,26 @@ impl DomainSts {
         Self {
             domain: domain.clone(),
             listed,
+            look: Look::AsNeeded,
             state: State::Unasked,
             policy: None,
             holds_until: None,
         }
     }
 
-    /// What it says of this host. `look`: as the domain is to be asked the first time.
+    /// What it says of this host.
     ///
     /// # Errors
     /// Only what ends the whole call.
     pub(super) fn of_host(
         &mut self,
         host: &ServerName,
-        look: Look,
         rules: &Rules,
         asking: &Asking<'_>,
         notes: &mut Vec<String>,
     ) -> Result<StsOfHost> {
         if matches!(self.state, State::Unasked) {
-            self.ask(look, rules, asking, notes)?;
+            self.ask(self.look, rules, asking, notes)?;
         }
         let name = host.to_string();
         if let State::Policy {

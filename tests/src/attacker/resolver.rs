@@ -1,7 +1,7 @@
 //! A validating Unbound whose every question goes through the attacker, and which keeps what it heard no
 //! longer than it is told to.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -64,8 +64,7 @@ impl Unbound {
     /// # Panics
     /// If it does not start.
     pub fn start(authority: SocketAddr, anchor: &Path, keep: u32) -> Self {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let at = socket.local_addr().unwrap();
+        let at = free();
         let name = format!("starttls-unbound-{}-{}", std::process::id(), at.port());
         let place = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&place).unwrap();
@@ -83,7 +82,6 @@ impl Unbound {
         }
         let file = place.join("conf");
         std::fs::write(&file, config).unwrap();
-        drop(socket);
         let program = ["/usr/sbin/unbound", "/usr/local/sbin/unbound"];
         let program = program
             .into_iter()
@@ -95,7 +93,7 @@ impl Unbound {
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(place.join("errors")).unwrap())
             .spawn()
             .unwrap();
         Self {
@@ -117,8 +115,8 @@ impl Unbound {
         let mut again = 5;
         while TcpStream::connect(self.at).is_err() || self.has_ended() {
             if self.has_ended() {
-                let log = std::fs::read_to_string(self.place.join("log")).unwrap_or_default();
-                assert!(again > 0, "unbound ends: {log}");
+                let read = |name: &str| std::fs::read_to_string(self.place.join(name)).unwrap_or_default();
+                assert!(again > 0, "unbound ends: {}{}", read("errors"), read("log"));
                 again -= 1;
                 *self = Self::start(self.authority, &self.anchor.clone(), self.keep);
             }
@@ -140,5 +138,18 @@ impl Drop for Unbound {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.place);
+    }
+}
+
+/// A port that nobody has, below those that are given to everybody who dials.
+fn free() -> SocketAddr {
+    loop {
+        let mut random = [0; 2];
+        openssl::rand::rand_bytes(&mut random).unwrap();
+        let port = 10_000 + u16::from_be_bytes(random) % 22_000;
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok() {
+            return at;
+        }
     }
 }

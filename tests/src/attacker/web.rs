@@ -37,6 +37,8 @@ pub enum Fault {
     Redirect,
     Huge,
     Drip,
+    /// No fault: the domain itself says that its policy is over.
+    Over,
 }
 
 pub struct WebAttacker {
@@ -163,6 +165,7 @@ fn broken(fault: Fault) -> Vec<String> {
              Connection: close\r\n\r\n"
                 .into(),
         ],
+        Fault::Over => found(NONE),
         Fault::Huge => found(&format!("{NONE}{}", "padding: x\r\n".repeat(20_000))),
         Fault::Drip => {
             let whole = found(NONE).concat();

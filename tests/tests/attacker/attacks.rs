@@ -7,7 +7,7 @@ use conformance::attacker::dns::{Dns, Of, Proof};
 use conformance::attacker::mail::{Certificate, Mail};
 use conformance::attacker::web::{Fault, Web};
 
-use crate::Gain;
+use crate::oracle::Gain;
 
 pub struct Attack {
     pub name: &'static str,
@@ -19,7 +19,7 @@ pub struct Attack {
 }
 
 /// Cases in which what holds elsewhere was not there, or does not count: the attacker must gain this.
-pub const LOST: [(&str, &str, &str, Gain); 14] = [
+pub const LOST: [(&str, &str, &str, Gain); 15] = [
     // Nothing is published.
     ("strip", "nothing", "opportunistic", Gain::Clear),
     ("strip", "nothing", "dane", Gain::Clear),
@@ -36,6 +36,13 @@ pub const LOST: [(&str, &str, &str, Gain); 14] = [
     (
         "policy forged, strip",
         "STS not known",
+        "opportunistic",
+        Gain::Clear,
+    ),
+    // A policy goes by another one of the domain's: by its certificate it is the domain that speaks.
+    (
+        "new policy by the domain itself, strip",
+        "older STS kept",
         "opportunistic",
         Gain::Clear,
     ),
@@ -81,6 +88,11 @@ impl Attack {
             );
             denies || matches!(dns, Dns::ForgeMx | Dns::ForgeUnsignedMx | Dns::ForgeAlias)
         })
+    }
+
+    /// Whether the domain itself has withdrawn its policy.
+    pub fn is_the_domains_word(&self) -> bool {
+        self.web == Web::Broken(Fault::Over)
     }
 
     /// Whether it forges nothing.
@@ -228,6 +240,10 @@ fn of_dns() -> Vec<Attack> {
         Attack {
             web: Web::Broken(Fault::NotFound),
             ..with("new policy 404, own certificate", &[ForgeTxt], OWN, Told)
+        },
+        Attack {
+            web: Web::Broken(Fault::Over),
+            ..with("new policy by the domain itself, strip", &[ForgeTxt], STRIP, Clear)
         },
         Attack {
             web: Web::Broken(Fault::Drip),

@@ -130,7 +130,7 @@ impl World {
     /// A new cache, and nobody attacks yet. `ask_again`: what was asked before does not count.
     pub fn setting(&self, attack: &Attack, level: &str, ask_again: bool) -> Setting<'_> {
         let number = self.settings.fetch_add(1, Ordering::Relaxed);
-        let cache: Arc<dyn Cache> = if number % 2 == 0 {
+        let cache: Arc<dyn Cache> = if number.is_multiple_of(2) {
             Arc::new(MemoryCache::new())
         } else {
             Arc::new(DirectoryCache::open(self.scratch.join(number.to_string())).unwrap())
