@@ -53,6 +53,17 @@ impl Attempt {
         policy.rules.consistent()?;
         let level = policy.rules.level;
         let host = ServerName::parse(host)?;
+        if let Some(other) = policy
+            .rules
+            .demand
+            .as_ref()
+            .map(|demand| &demand.host)
+            .filter(|h| **h != host)
+        {
+            return Err(Error::invalid(format!(
+                "this policy is of the route to {other}: what was looked up for it says nothing about {host}"
+            )));
+        }
         if matches!(service, Some(Service::Implicit(_))) && level.effective() == Effective::None {
             return Err(Error::invalid(
                 "level \"none\" on a protocol that is TLS from the first byte",

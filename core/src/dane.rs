@@ -75,11 +75,12 @@ fn is_usable(record: &Tlsa) -> bool {
     match (record.selector, record.matching) {
         (0 | 1, 1) => record.data.len() == 32,
         (0 | 1, 2) => record.data.len() == 64,
-        // As a whole: what OpenSSL could not read it could not match.
+        // As a whole, and nothing behind it: what OpenSSL could not read it could not match.
         (0, 0) => X509::from_der(&record.data)
-            .and_then(|cert| cert.public_key())
-            .is_ok(),
-        (1, 0) => PKey::public_key_from_der(&record.data).is_ok(),
+            .is_ok_and(|cert| cert.public_key().is_ok() && cert.to_der().is_ok_and(|der| der == record.data)),
+        (1, 0) => PKey::public_key_from_der(&record.data)
+            .and_then(|key| key.public_key_to_der())
+            .is_ok_and(|der| der.len() == record.data.len()),
         _ => false,
     }
 }

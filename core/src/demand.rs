@@ -13,6 +13,8 @@ use crate::settle::{settle, Sts, Way};
 /// What one connection must meet: the level, settled by what the peer's domain publishes.
 #[derive(Clone, Debug)]
 pub(crate) struct Demand {
+    /// The host that it is about, as it is asked for.
+    pub(crate) host: ServerName,
     pub(crate) effective: Effective,
     /// The records to match where that is `dane`.
     pub(crate) dane: Option<Arc<Dane>>,
@@ -52,6 +54,7 @@ impl Demand {
     pub(crate) fn new(
         level: Level,
         way: Way,
+        name: &ServerName,
         host: &Host,
         sts: StsOfHost,
         names: &[ServerName],
@@ -71,6 +74,7 @@ impl Demand {
             (a, b) => a.or(b),
         };
         Ok(Self {
+            host: name.clone(),
             effective: settled.effective,
             dane,
             sts: sts.check,

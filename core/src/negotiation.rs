@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::attempt::{lost, millis, Attempt};
@@ -26,6 +26,8 @@ pub struct Negotiation {
     stage: Stage,
     began: Instant,
     settled: bool,
+    /// The caller's policy, for when the port is known: rows of the table and the memory are a port's.
+    origin: Option<Policy>,
 }
 
 impl Negotiation {
@@ -43,7 +45,47 @@ impl Negotiation {
         let port = policy.rules.port;
         let mut attempt = Attempt::client(Some(find(protocol)?), host, port, policy)?;
         attempt.outcome.peer.port = port;
-        Self::client(attempt.settled_without_asking()?, stage, None)
+        let mut this = Self::client(attempt.settled_without_asking()?, stage, None)?;
+        this.origin = Some(policy.clone());
+        Ok(this)
+    }
+
+    /// The same attempt by what is known of this port.
+    fn at_port(&self, origin: &Policy) -> Result<Attempt> {
+        let begun = &self.attempt;
+        let host = begun.outcome.peer.name.as_deref().unwrap_or_default();
+        let mut attempt = Attempt::client(begun.service, host, begun.outcome.peer.port, origin)?;
+        attempt.deadline = begun.deadline;
+        attempt.outcome.peer.address = begun.outcome.peer.address;
+        attempt.outcome.peer.port = begun.outcome.peer.port;
+        attempt.outcome.milliseconds = begun.outcome.milliseconds.clone();
+        attempt.settled_without_asking()
+    }
+
+    /// The connection is there, and the dialog is over: what was played must be what holds at this port.
+    ///
+    /// # Errors
+    /// `invalid` where another row of the table would have counted, `stripped` where the memory says so.
+    pub(crate) fn holds_on(&mut self, connection: BorrowedFd<'_>) -> Result<()> {
+        let Some(origin) = self.origin.take() else {
+            return Ok(());
+        };
+        let assumed = self.attempt.outcome.peer.port;
+        self.attempt.note_peer(connection);
+        if self.attempt.outcome.peer.port == assumed {
+            return Ok(());
+        }
+        let there = self.at_port(&origin)?;
+        if there.policy.rules.level != self.attempt.policy.rules.level {
+            return Err(Error::invalid(
+                "the table of destinations has another row for this port: set the port on the policy (port) before \
+                 the negotiation begins, or show it the connection (on)",
+            ));
+        }
+        match (self.want(), there.must_not_strip()) {
+            (Want::Plain(_), Some(message)) => Err(Error::new(Word::Stripped, message)),
+            _ => Ok(()),
+        }
     }
 
     /// Begins the server's side: hand over what the client has said since its upgrade command
@@ -130,6 +172,7 @@ impl Negotiation {
             stage,
             began: Instant::now(),
             settled: false,
+            origin: None,
         }
     }
 
@@ -145,7 +188,11 @@ impl Negotiation {
         }
         let local = socket2::SockRef::from(&connection).local_addr().ok();
         let local = local.and_then(|a| a.as_socket()).map(|a| a.ip());
-        Self::client(self.attempt, self.stage, local)
+        let attempt = match &self.origin {
+            Some(origin) => self.at_port(origin)?,
+            None => self.attempt,
+        };
+        Self::client(attempt, self.stage, local)
     }
 
     /// The same for a client that began before it dialled, so that one time-out covers both: the outcome

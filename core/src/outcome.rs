@@ -305,6 +305,9 @@ pub struct DomainPolicy {
     pub failure: Option<&'static str>,
     /// The same for people.
     pub why: Option<String>,
+    /// Not the domain's own word: it is from the caller's list, and nothing to report to the domain.
+    #[serde(skip)]
+    pub(crate) listed: bool,
 }
 
 /// What a domain asks of those who send to it.

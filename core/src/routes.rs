@@ -51,6 +51,7 @@ pub struct Routes {
     /// Questions that were asked for no host in particular, and are not yet told of.
     asked: u32,
     notes: Vec<String>,
+    said_no_dnssec: bool,
     deadline: Option<Deadline>,
 }
 
@@ -135,9 +136,14 @@ impl Routes {
         let service = find(protocol)?;
         let name = ServerName::parse(domain)?;
         let rules = &policy.rules;
-        if rules.tlsa_proof.is_some() || !rules.addresses.is_empty() || rules.demand.is_some() {
+        if rules.tlsa_proof.is_some()
+            || !rules.addresses.is_empty()
+            || !rules.names.is_empty()
+            || rules.sni.is_some()
+            || rules.demand.is_some()
+        {
             return Err(Error::invalid(
-                "TLSA records, their proof and an address are one host's: they cannot be handed in for a domain",
+                "TLSA records, their proof, an address, a name and SNI are one host's: they cannot be handed in for a domain",
             ));
         }
         let resolver = rules.resolver()?;
@@ -155,6 +161,7 @@ impl Routes {
             waiting: VecDeque::new(),
             tlsrpt: None,
             asked: 0,
+            said_no_dnssec: false,
             notes,
             domain: name,
             deadline,
@@ -334,7 +341,7 @@ impl Routes {
         rules.name_from = demand.name_from(self.name_from);
         rules.notes = notes;
         rules.addresses.clone_from(&host.addresses);
-        if waiting.target != waiting.name && self.mx == Some(Proof::Secure) {
+        if waiting.target != waiting.name && self.mx == Some(Proof::Secure) && !rules.only_names {
             // RFC 7673 §4: secure SRV records make the target a name of the domain's.
             rules.names.push(waiting.target.clone());
         }
@@ -360,7 +367,7 @@ impl Routes {
         // RFC 7673 §3.1: behind insecure SRV records there is no DANE. Behind insecure MX records a host's
         // own TLSA records bind at least the host.
         let heeds = rules.level.heeds_dane() && (self.is_mail() || self.mx == Some(Proof::Secure));
-        if heeds && !resolver.is_trusted() && !self.notes.iter().any(|note| note == NO_DNSSEC) {
+        if heeds && !resolver.is_trusted() && !std::mem::replace(&mut self.said_no_dnssec, true) {
             self.notes.push(NO_DNSSEC.to_owned());
         }
         if self.tlsrpt.is_none() && rules.ask_tlsrpt && self.is_mail() {
@@ -387,6 +394,6 @@ impl Routes {
             said?
         };
         let domain = self.described(Some(host));
-        Demand::new(rules.level, way, host, sts, &self.nexthop, domain)
+        Demand::new(rules.level, way, &waiting.name, host, sts, &self.nexthop, domain)
     }
 }

@@ -74,14 +74,20 @@ impl Session<'static> {
         let attempt = attempt.settled()?;
         let deadline = attempt.deadline;
         let settled = attempt.policy.clone();
+        let seen = attempt.seen;
         let must_not_strip = attempt.must_not_strip().is_some();
         let error = match Self::dial(attempt, port) {
             Ok(session) => return Ok(session),
             Err(error) => error,
         };
         match Attempt::in_clear_after(&error, service, host, &settled, deadline) {
-            Some(again) if !must_not_strip => Self::dial(again, port),
-            _ => Err(error),
+            // Whoever breaks the handshake of a host that did TLS before must not turn a delay into a bounce.
+            Some(_) if must_not_strip => Err(error.temporary_if(true)),
+            Some(mut again) => {
+                again.seen = seen;
+                Self::dial(again, port)
+            }
+            None => Err(error),
         }
     }
 
@@ -209,6 +215,10 @@ impl<'fd> Session<'fd> {
                 negotiation.fail(e)
             })?;
         }
+        negotiation.holds_on(connection.as_fd()).map_err(|e| {
+            shut_down(fd);
+            negotiation.fail(e)
+        })?;
         let want = negotiation.want();
         let mut attempt = negotiation.into_attempt();
         attempt.note_peer(connection.as_fd());

@@ -299,6 +299,7 @@ mod tests {
                 mx_host: Vec::new(),
                 failure: None,
                 why: None,
+                listed: false,
             }],
             tlsrpt: None,
             lookups: 0,

@@ -142,7 +142,10 @@ impl Attempt {
             lookups,
         };
         self.outcome.domain = Some(domain.clone());
-        match Demand::new(rules.level, way, &host, StsOfHost::nothing(), &[], domain) {
+        let Some(name) = self.host.clone() else {
+            return Ok(self);
+        };
+        match Demand::new(rules.level, way, &name, &host, StsOfHost::nothing(), &[], domain) {
             Ok(demand) => {
                 self.outcome.effective = demand.effective;
                 let rules = Arc::make_mut(&mut self.policy.rules);

@@ -105,7 +105,9 @@ impl Host {
                 found
             }
             // The caller's time is over, and with it the whole call.
-            Err(e) if e.word() == Word::Timeout => return Err(e),
+            Err(e) if e.word() == Word::Timeout || e.stopped() => return Err(e),
+            // A name so long that nothing fits before it has no records.
+            Err(e) if e.word() == Word::Invalid => return Ok(()),
             Err(e) => Found::Failed(e),
         };
         if matches!(found, Found::Nothing) {
@@ -133,6 +135,7 @@ impl Host {
             mx_host: Vec::new(),
             failure: failure.map(|f| f.0),
             why: failure.map(|f| f.1.to_owned()),
+            listed: false,
         })
     }
 

@@ -77,7 +77,15 @@ impl Table {
             let at_port = self.0.get(&format!("[{name}]:{port}"));
             at_port.or_else(|| self.0.get(&format!("[{name}]")))
         });
-        exact.or_else(|| self.by_domain(name)).or_else(|| self.0.get("*"))
+        // A mail domain that is an address is written in brackets, too.
+        let literal = || match name {
+            ServerName::Ip(ip) => self.0.get(&format!("[{ip}]")),
+            ServerName::Dns(_) => None,
+        };
+        exact
+            .or_else(literal)
+            .or_else(|| self.by_domain(name))
+            .or_else(|| self.0.get("*"))
     }
 
     fn by_domain(&self, name: &ServerName) -> Option<&Entry> {

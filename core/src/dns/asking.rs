@@ -99,6 +99,7 @@ impl<'a> Asking<'a> {
         };
         match (next("A", 4), next("AAAA", 16)) {
             (Ok(four), Ok(six)) => Ok(both(four, six)),
+            (Err(e), _) | (_, Err(e)) if e.stopped() => Err(e),
             (Ok(found), Err(e)) | (Err(e), Ok(found)) if !found.is_empty() => Ok(Answer {
                 note: Some(e.to_string()),
                 ..found

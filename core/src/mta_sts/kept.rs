@@ -11,12 +11,15 @@ use super::fetch::{FetchFailure, FETCH_ERROR, POLICY_INVALID, WEBPKI_INVALID};
 use super::policy::StsPolicy;
 use crate::cache::Store;
 use crate::outcome::StsMode;
+use crate::text::printable;
 
 /// How long a domain that was asked is not asked again.
 pub(super) const CHECKED: Duration = Duration::from_secs(3600);
 /// How long a policy host that failed is left alone where nothing is kept; §3.3: five minutes or longer.
 pub(super) const FAILED: Duration = Duration::from_secs(300);
 /// How old a policy becomes before it is fetched again; §3.3 suggests once a day.
+/// By how much the clocks of a fleet may differ.
+const SKEW: Duration = Duration::from_secs(86_400);
 const REFRESH: Duration = Duration::from_secs(86_400);
 
 /// A policy that was fetched, and when.
@@ -117,7 +120,7 @@ impl Check {
             .unwrap_or(FETCH_ERROR);
         Some(FetchFailure {
             result,
-            why: format!("{why} (some minutes ago)"),
+            why: format!("{} (some minutes ago)", printable(why.as_bytes())),
             temporary: *temporary,
         })
     }
@@ -147,9 +150,12 @@ impl Shelf<'_> {
         match StsPolicy::parse(kept.text.as_bytes()) {
             Ok(policy) => {
                 // Not later than now, whatever the clock was then.
-                let fetched = UNIX_EPOCH
-                    .checked_add(Duration::from_secs(kept.fetched))?
-                    .min(self.now);
+                let written = UNIX_EPOCH.checked_add(Duration::from_secs(kept.fetched))?;
+                let fetched = match written.duration_since(self.now) {
+                    // A wrong clock: nobody knows how old it is. It holds, and is to be fetched anew.
+                    Ok(ahead) if ahead > SKEW => self.now.checked_sub(policy.max_age.checked_div(2)?)?,
+                    _ => written.min(self.now),
+                };
                 let held = Held::new(policy, kept.id, fetched);
                 (self.now < held.expires).then_some(held)
             }

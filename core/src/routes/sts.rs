@@ -117,8 +117,10 @@ impl DomainSts {
             }
         };
         // The list holds where the domain's own word is not to be had.
+        let mut by_list = false;
         if !matches!(self.state, State::Policy { .. }) {
             if let Some(listed) = self.listed.take() {
+                by_list = true;
                 notes.push(format!("{name}: by the STARTTLS Everywhere list"));
                 failure = None;
                 self.state = State::Policy {
@@ -130,7 +132,10 @@ impl DomainSts {
         self.policy = match &self.state {
             State::Unasked | State::Nothing => None,
             State::Unavailable(why) => Some(described(domain, None, failure, Some(why.clone()))),
-            State::Policy { policy, .. } => Some(described(domain, Some(policy), None, None)),
+            State::Policy { policy, .. } => Some(DomainPolicy {
+                listed: by_list,
+                ..described(domain, Some(policy), None, None)
+            }),
         };
         Ok(())
     }
@@ -164,5 +169,6 @@ fn described(
         }),
         failure,
         why,
+        listed: false,
     }
 }

@@ -79,10 +79,12 @@ impl Session<'static> {
     }
 
     fn connect_route(protocol: &str, route: &Route, until: Deadline) -> Result<Self> {
-        let policy = match until.left() {
-            Some(left) if !left.is_zero() => route.policy.derive().timeout(left)?,
-            _ => route.policy.derive(),
-        };
+        let left = until.left().unwrap_or_else(|| route.policy.time_limit());
+        if left.is_zero() {
+            let message = format!("{}: no time is left after its look-ups", route.host);
+            return Err(Error::new(Word::Timeout, message));
+        }
+        let policy = route.policy.derive().timeout(left)?;
         Self::connect(protocol, &route.host, route.port, &policy)
     }
 }
@@ -135,8 +137,25 @@ impl Tried {
         if messages.len() < 2 {
             return chosen;
         }
-        let own = chosen.outcome().cloned();
-        self.outcomes.retain(|outcome| Some(outcome) != own.as_ref());
+        // Its own account is the error's; those of the others, in their order, come before it.
+        let own = chosen.outcome().cloned().map(|mut outcome| {
+            outcome.attempts.clear();
+            outcome
+        });
+        let own = self
+            .outcomes
+            .iter()
+            .position(|outcome| Some(outcome) == own.as_ref());
+        if let Some(own) = own {
+            self.outcomes.remove(own);
+        }
+        let chosen = match chosen.outcome().cloned() {
+            Some(mut outcome) => {
+                outcome.attempts.clear();
+                chosen.with_outcome(outcome)
+            }
+            None => chosen,
+        };
         let message = format!("no mail host of {domain} will do: {}", messages.join("; "));
         self.with_attempts(chosen.retold(message))
     }

@@ -140,7 +140,8 @@ fn demand_dane(ssl: &mut SslRef, rules: &Rules) -> Result<()> {
     let Some(dane) = rules.dane() else {
         return Ok(());
     };
-    let names = std::iter::once(&dane.base).chain(&dane.names).chain(&rules.names);
+    let published = std::iter::once(&dane.base).chain(&dane.names);
+    let names = published.filter(|_| !rules.only_names).chain(&rules.names);
     let names = names.filter_map(ServerName::sni);
     // SSL_R_DANE_ALREADY_ENABLED
     const TWICE: std::os::raw::c_int = 172;

@@ -12,6 +12,7 @@ use openssl::ssl::{SslRef, SslSession};
 use super::check::Examined;
 use super::{lock, Target};
 use crate::dns::Tlsa;
+use crate::level::MinTls;
 use crate::name::ServerName;
 use crate::outcome::Effective;
 use crate::rules::Rules;
@@ -32,7 +33,11 @@ pub(crate) struct Key {
     sni: Option<String>,
     pins: Vec<[u8; 32]>,
     effective: Effective,
+    /// With it goes OpenSSL's security level.
+    min_tls: Option<MinTls>,
     tlsa: Vec<Tlsa>,
+    /// What a certificate under a DANE-TA record may be for.
+    tlsa_names: Vec<ServerName>,
 }
 
 impl Key {
@@ -44,7 +49,11 @@ impl Key {
             sni: super::sni(rules, target.host).map(str::to_owned),
             pins: rules.fingerprints.clone(),
             effective: rules.effective(),
+            min_tls: rules.min_tls,
             tlsa: rules.dane().map_or_else(Vec::new, |dane| dane.records.clone()),
+            tlsa_names: rules.dane().map_or_else(Vec::new, |dane| {
+                std::iter::once(&dane.base).chain(&dane.names).cloned().collect()
+            }),
         }
     }
 }

@@ -85,7 +85,7 @@ fn event(outcome: &Outcome, domain: &Domain) -> Option<Event> {
 /// RFC 8461 §5: mode "none" is to be treated as no policy.
 fn is_policy(policy: &DomainPolicy) -> bool {
     let none = policy.mode == Some(StsMode::None) && policy.failure.is_none();
-    policy.kind != PolicyType::NoPolicyFound && !none
+    policy.kind != PolicyType::NoPolicyFound && !none && !policy.listed
 }
 
 /// DNS servers shuffle records, a report must not: the same policy is one row.

@@ -57,6 +57,7 @@ fn policy(word: &str) -> DomainPolicy {
         mx_host: Vec::new(),
         failure: failure.map(ResultType::as_str),
         why: failure.map(|f| format!("why {}", f.as_str())),
+        listed: false,
     }
 }
 
