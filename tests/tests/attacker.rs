@@ -16,7 +16,7 @@ mod oracle;
 #[path = "attacker/world.rs"]
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -145,6 +145,7 @@ fn nothing_ends_below_what_was_published_or_kept() {
     cases.sort_by_key(|case| !case.attack.takes_time());
     let gains: Mutex<BTreeMap<Key, Gain>> = Mutex::default();
     let sessions = Mutex::new(0);
+    let web: Mutex<BTreeSet<&str>> = Mutex::default();
     side_by_side(96, &cases, |case| {
         let usual = &usual[&(case.state.name, case.level)];
         let mut played = case.play(&world, usual);
@@ -156,6 +157,9 @@ fn nothing_ends_below_what_was_published_or_kept() {
             .lock()
             .unwrap()
             .insert((attack, state, case.level), gain(&played.got));
+        if played.got.met_web {
+            web.lock().unwrap().insert(attack);
+        }
         *sessions.lock().unwrap() += u32::from(played.got.result.is_ok());
         if played.wrong.is_empty() {
             return Ok(());
@@ -167,6 +171,15 @@ fn nothing_ends_below_what_was_published_or_kept() {
         ))
     });
     let gains = gains.into_inner().unwrap();
+    let web = web.into_inner().unwrap();
+    for attack in attacks {
+        assert!(world.has_attacked_dns(attack), "{}: nobody asked", attack.name);
+        assert!(
+            !attack.is_of_web() || web.contains(attack.name),
+            "{}: nobody came",
+            attack.name
+        );
+    }
     controls(attacks, &gains);
     let sessions = *sessions.lock().unwrap();
     let lost = gains.values().filter(|gain| **gain != Gain::Nothing).count();

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -87,6 +88,7 @@ impl Of {
 
 /// What becomes of an answer.
 enum Fate {
+    AsItIs(Message),
     Sent(Message, Duration),
     Never,
 }
@@ -101,6 +103,7 @@ fn answer(attacks: &[Dns], query: &Message, is_udp: bool, ask: Upstream<'_>) -> 
     let Some(mut reply) = ask(&asked) else {
         return Fate::Never;
     };
+    let heard = reply.clone();
     let mut late = Duration::ZERO;
     for attack in attacks {
         match *attack {
@@ -122,6 +125,9 @@ fn answer(attacks: &[Dns], query: &Message, is_udp: bool, ask: Upstream<'_>) -> 
             | Dns::StripDnssec => {}
             forgery => forge(forgery, query, &mut reply, ask),
         }
+    }
+    if reply == heard && asked == *query && late.is_zero() {
+        return Fate::AsItIs(reply);
     }
     Fate::Sent(reply, late)
 }
@@ -188,6 +194,7 @@ fn forge(forgery: Dns, query: &Message, reply: &mut Message, ask: Upstream<'_>) 
 pub struct DnsAttacker {
     pub at: SocketAddr,
     asked: Arc<Mutex<Vec<(String, u16)>>>,
+    changed: Arc<AtomicBool>,
 }
 
 impl DnsAttacker {
@@ -203,10 +210,12 @@ impl DnsAttacker {
             .unwrap();
         let at = udp.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
+        let changed = Arc::new(AtomicBool::new(false));
         let this = Inner {
             authority,
             attacks,
             asked: Arc::clone(&asked),
+            changed: Arc::clone(&changed),
         };
         let for_tcp = this.clone();
         std::thread::spawn(move || this.serve_udp(udp));
@@ -216,7 +225,12 @@ impl DnsAttacker {
                 std::thread::spawn(move || this.serve_tcp(stream));
             }
         });
-        Self { at, asked }
+        Self { at, asked, changed }
+    }
+
+    /// Whether it had anything to do.
+    pub fn has_attacked(&self) -> bool {
+        self.changed.load(Ordering::SeqCst)
     }
 
     /// What was asked since the last time: name and type.
@@ -230,6 +244,7 @@ struct Inner {
     authority: SocketAddr,
     attacks: &'static [Dns],
     asked: Arc<Mutex<Vec<(String, u16)>>>,
+    changed: Arc<AtomicBool>,
 }
 
 impl Inner {
@@ -273,11 +288,16 @@ impl Inner {
 
     fn reply(&self, query: &Message, is_udp: bool) -> Option<Message> {
         match answer(self.attacks, query, is_udp, &|query| self.ask(query).ok()) {
+            Fate::AsItIs(reply) => Some(reply),
             Fate::Sent(reply, late) => {
+                self.changed.store(true, Ordering::SeqCst);
                 std::thread::sleep(late);
                 Some(reply)
             }
-            Fate::Never => None,
+            Fate::Never => {
+                self.changed.store(true, Ordering::SeqCst);
+                None
+            }
         }
     }
 

@@ -124,7 +124,6 @@ struct Inner {
     active: AtomicBool,
     read_clear: AtomicBool,
     read_tls: AtomicBool,
-    met: AtomicBool,
 }
 
 impl MailAttacker {
@@ -136,7 +135,6 @@ impl MailAttacker {
             active: AtomicBool::new(false),
             read_clear: AtomicBool::new(false),
             read_tls: AtomicBool::new(false),
-            met: AtomicBool::new(false),
         });
         let this = Arc::clone(&inner);
         let door = Door::open(move |stream, host| {
@@ -151,7 +149,7 @@ impl MailAttacker {
 
     pub fn attack(&self, active: bool) {
         self.inner.active.store(active, Ordering::SeqCst);
-        for seen in [&self.inner.read_clear, &self.inner.read_tls, &self.inner.met] {
+        for seen in [&self.inner.read_clear, &self.inner.read_tls] {
             seen.store(false, Ordering::SeqCst);
         }
     }
@@ -165,16 +163,10 @@ impl MailAttacker {
     pub fn was_told(&self) -> bool {
         self.inner.read_tls.load(Ordering::SeqCst)
     }
-
-    /// Whether anybody came.
-    pub fn was_met(&self) -> bool {
-        self.inner.met.load(Ordering::SeqCst)
-    }
 }
 
 impl Inner {
     fn serve(&self, mut client: TcpStream, host: IpAddr) -> io::Result<()> {
-        self.met.store(true, Ordering::SeqCst);
         let attack = if self.active.load(Ordering::SeqCst) {
             self.attack
         } else {

@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const CONFIG: &str = "\
@@ -50,6 +51,8 @@ const ZONES: [&str; 6] = [
     "live.test",
 ];
 
+static STARTED: AtomicU32 = AtomicU32::new(0);
+
 /// A running resolver; ends with this.
 pub struct Unbound {
     child: Child,
@@ -65,7 +68,11 @@ impl Unbound {
     /// If it does not start.
     pub fn start(authority: SocketAddr, anchor: &Path, keep: u32) -> Self {
         let at = free();
-        let name = format!("starttls-unbound-{}-{}", std::process::id(), at.port());
+        let name = format!(
+            "starttls-unbound-{}-{}",
+            std::process::id(),
+            STARTED.fetch_add(1, Ordering::Relaxed)
+        );
         let place = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&place).unwrap();
         let mut config = CONFIG

@@ -79,6 +79,10 @@ impl Attack {
         self.dns.is_empty() && self.web != NO_WEB
     }
 
+    pub fn is_of_web(&self) -> bool {
+        self.web != NO_WEB
+    }
+
     /// Whether unsigned DNS leads to another host than that of the domain.
     pub fn names_another_host(&self) -> bool {
         self.dns.iter().any(|dns| {

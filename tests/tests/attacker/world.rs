@@ -107,6 +107,13 @@ impl World {
         (attacker, unbound)
     }
 
+    /// Whether the attacker of DNS had anything to do.
+    pub fn has_attacked_dns(&self, attack: &Attack) -> bool {
+        let all = self.attacked.lock().unwrap();
+        all.get(attack.name)
+            .is_none_or(|(attacker, _)| attacker.has_attacked())
+    }
+
     fn resolver_of(&self, attack: &Attack) -> Resolver {
         match self.attacked.lock().unwrap().get(attack.name) {
             Some((_, unbound)) => Resolver::parse(&unbound.at.to_string()).unwrap(),
@@ -189,6 +196,8 @@ pub struct Delivered {
     pub elapsed: Duration,
     pub read_in_clear: bool,
     pub was_told: bool,
+    /// Somebody asked a policy host.
+    pub met_web: bool,
 }
 
 impl Setting<'_> {
@@ -235,6 +244,7 @@ impl Setting<'_> {
             elapsed,
             read_in_clear: self.mail.read_in_clear(),
             was_told: self.mail.was_told(),
+            met_web: self.web.was_met(),
         }
     }
 }
