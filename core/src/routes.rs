@@ -10,7 +10,7 @@ mod tlsrpt;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::attempt::settled::NO_DNSSEC;
 use crate::attempt::Attempt;
@@ -73,6 +73,30 @@ pub struct Route {
     pub addresses: Vec<IpAddr>,
     /// What must hold there. [Derived](Policy::derive) from the caller's, with all look-ups done.
     pub policy: Policy,
+}
+
+impl Route {
+    /// What must hold with a host that the caller names, with the look-ups done that
+    /// [`connect`](crate::Session::connect) makes itself. For event loops: a [`Negotiation`](crate::Negotiation)
+    /// waits for nothing, so another thread calls this before. The addresses are empty where nobody asked for them.
+    ///
+    /// # Errors
+    /// As [`connect`](crate::Session::connect), before it dials.
+    pub fn to_host(protocol: &str, host: &str, port: u16, policy: &Policy) -> Result<Self> {
+        let service = find(protocol)?;
+        let port = if port == 0 { service.default_port() } else { port };
+        let mut attempt = Attempt::client(Some(service), host, policy)?;
+        attempt.outcome.peer.port = Some(port);
+        let mut attempt = attempt.settled()?;
+        let notes = std::mem::take(&mut attempt.outcome.notes);
+        attempt.policy.set().notes = notes;
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            addresses: attempt.policy.rules.addresses.clone(),
+            policy: attempt.policy,
+        })
+    }
 }
 
 impl Routes {
@@ -156,6 +180,12 @@ impl Routes {
     /// Whether all have had it.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// The next host's look-ups take no longer than this, whatever the policy's time-out is: for programs that
+    /// give all hosts together a time, as [`connect_domain`](crate::Session::connect_domain) does.
+    pub fn within(&mut self, time: Duration) {
+        self.deadline = Some(Deadline::after(Some(time)));
     }
 
     pub(crate) fn service(&self) -> Service {

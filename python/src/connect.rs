@@ -197,7 +197,8 @@ pub(crate) fn adopt(
     })
 }
 
-fn resolve_policy(
+/// The core's policy for the arguments `policy=` and `timeout=`.
+pub(crate) fn resolve_policy(
     py: Python<'_>,
     policy: Option<&Bound<'_, PyAny>>,
     timeout: Option<f64>,

@@ -66,6 +66,10 @@ fn make(py: Python<'_>, e: &starttls::Error, os_error: Option<i32>) -> PyErr {
         let make = py.import("starttls.errors")?.getattr("make")?;
         let outcome = e.outcome().map(starttls::Outcome::to_json);
         let error = make.call1((e.word().as_str(), e.message(), e.temporary(), outcome, os_error))?;
+        let events = e.tlsrpt_events();
+        if !events.is_empty() {
+            error.setattr("_events", crate::tlsrpt::lines(&events))?;
+        }
         Ok(PyErr::from_value(error))
     };
     call().unwrap_or_else(|broken| {
@@ -82,12 +86,4 @@ fn make(py: Python<'_>, e: &starttls::Error, os_error: Option<i32>) -> PyErr {
 /// The exception `invalid`, with this message.
 pub(crate) fn invalid(py: Python<'_>, message: &str) -> PyErr {
     exception(py, &starttls::Error::at_border(starttls::Word::Invalid, message))
-}
-
-/// The exception `unsupported`, with this message.
-pub(crate) fn unsupported(py: Python<'_>, message: &str) -> PyErr {
-    exception(
-        py,
-        &starttls::Error::at_border(starttls::Word::Unsupported, message),
-    )
 }

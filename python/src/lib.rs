@@ -7,11 +7,13 @@ mod buffer;
 mod certificate;
 mod connect;
 mod demo;
+mod domain;
 mod error;
 mod io;
 mod negotiation;
 mod policy;
 mod session;
+mod tlsrpt;
 
 use pyo3::prelude::*;
 
@@ -26,6 +28,8 @@ mod _core {
     #[pymodule_export]
     use super::demo::make_certificates;
     #[pymodule_export]
+    use super::domain::{connect_domain, look_up_host, survey, Route, Routes};
+    #[pymodule_export]
     use super::negotiation::Negotiation;
     #[pymodule_export]
     use super::policy::{policy_of, Policy};
@@ -33,6 +37,8 @@ mod _core {
     use super::protocols;
     #[pymodule_export]
     use super::session::Session;
+    #[pymodule_export]
+    use super::tlsrpt::{Collector, Event, Record, Report, Reports};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,5 +1,8 @@
 //! `starttls.Policy`: keyword arguments to the core's policy, and one policy per level word.
 
+mod cache;
+mod known;
+mod lookup;
 mod settings;
 
 use std::sync::OnceLock;
@@ -9,7 +12,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use starttls::Level;
 
-use self::settings::{described, not_in_this_version, Own, Shared};
+use self::known::Known;
+use self::settings::{described, Own, Shared};
 use crate::error::{check_signals, exception, invalid, raise_later, wait};
 
 pub(crate) use self::settings::seconds_of;
@@ -21,7 +25,8 @@ pub(crate) use self::settings::seconds_of;
 /// sessions are made at the first use and belong to the policy and all derived from it, so make one
 /// and keep it. A level word given as ``policy=`` stands for one policy kept per process.
 ///
-/// level: ``none``, ``may``, ``encrypt``, ``fingerprint``, ``verify``, ``opportunistic``, ``strict``.
+/// level: ``none``, ``may``, ``encrypt``, ``fingerprint``, ``verify``, ``dane``, ``dane-only``,
+/// ``opportunistic``, ``strict``.
 /// ca_file, ca_path: PEM file, directory with hash links; they replace the system's trust store.
 /// fingerprints: SHA-256 (hex) of the certificate or its public key; for level ``fingerprint``.
 /// client_cert: PEM file with certificate and key, or the pair of files.
@@ -37,15 +42,29 @@ pub(crate) use self::settings::seconds_of;
 /// host is shown the certificate for it, all others the first. A server's levels are ``encrypt``,
 /// ``verify`` and ``fingerprint``; the last two demand a certificate of the client.
 /// ask_client_cert: at ``encrypt``, ask the client for one; the outcome tells what came.
-/// tlsa, tlsa_proof, cache, destinations, resolver: not in this version; anything but the default
-/// raises ``unsupported``.
+/// resolver: whom to ask for MX, addresses, TLSA and TXT: ``127.0.0.1``, ``192.0.2.1:53 trust-ad``, ``unbound``;
+/// or a callable ``(name, type, timeout)`` that returns a ``starttls.Answer``; None: the system's.
+/// cache: where to keep what was learnt: ``memory``, ``directory``, a path, ``redis://…``, a mapping from str to
+/// bytes, or an object with ``get(key)``, ``put(key, value, expires)`` and ``remove(key)``. What it raises is a
+/// note in the outcome. It is called on the thread that connects.
+/// destinations: file with what you know of destinations, one a line, or a STARTTLS Everywhere list.
+/// tlsrpt: socket of the TLSRPT collector; True: only look a domain's record up, for ``starttls.tlsrpt``.
+/// port: of a domain's mail hosts, 25 if not set. sts_port: of the host that has the MTA-STS policy, 443.
+/// tlsa: the host's TLSA records, if you have looked them up: tuples (usage, selector, matching, bytes) or
+/// texts ``3 1 1 hex``. tlsa_proof: what DNSSEC says of them: ``secure``, ``insecure``, ``bogus``,
+/// ``indeterminate``, or ``failed``. tlsa_port: the port that is in their name, if another one is dialled.
 #[pyclass(frozen, module = "starttls", name = "Policy")]
 pub(crate) struct Policy {
     /// With the shared settings only: what all derived policies come from.
     root: starttls::Policy,
+    /// With what is known of domains: what those come from that know the same.
+    knowing: starttls::Policy,
     pub(crate) core: starttls::Policy,
     shared: Shared,
+    known: Known,
     own: Own,
+    /// For one host of a domain, whose look-ups are done.
+    settled: bool,
 }
 
 #[pymethods]
@@ -53,11 +72,17 @@ impl Policy {
     #[new]
     #[pyo3(
         signature = (level=None, **settings),
-        text_signature = "(level='strict', *, ca_file=None, ca_path=None, fingerprints=(), tlsa=(), tlsa_proof=None, client_cert=None, server_cert=None, ask_client_cert=False, min_tls=None, timeout=30.0, client_name=None, names=(), sni=None, address=None, name_from=None, cache=None, destinations=None, resolver=None)"
+        text_signature = "(level='strict', *, ca_file=None, ca_path=None, fingerprints=(), tlsa=(), tlsa_proof=None, client_cert=None, server_cert=None, ask_client_cert=False, min_tls=None, timeout=30.0, client_name=None, names=(), sni=None, address=None, name_from=None, cache=None, destinations=None, resolver=None, tlsrpt=None, port=None, sts_port=None, tlsa_port=None)"
     )]
     fn new(py: Python<'_>, level: Option<&str>, settings: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
         let shared = Shared::new(read_level(py, level.unwrap_or("strict"))?);
-        Self::changed(py, None, shared, Own::default(), settings)
+        Draft {
+            base: None,
+            shared,
+            known: Known::default(),
+            own: Own::default(),
+        }
+        .finished(py, settings)
     }
 
     /// A policy with these changes, named as the arguments of ``Policy``.
@@ -66,13 +91,7 @@ impl Policy {
     /// CA, a certificate of ours, ``ask_client_cert`` or ``min_tls`` are among them.
     #[pyo3(signature = (**changes))]
     fn derive(&self, py: Python<'_>, changes: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        Self::changed(
-            py,
-            Some(&self.root),
-            self.shared.clone(),
-            self.own.clone(),
-            changes,
-        )
+        self.draft().finished(py, changes)
     }
 
     /// Reads all files and builds the ``SSL_CTX`` now, which else the first connection does: before
@@ -96,9 +115,9 @@ impl Policy {
         let source = address
             .parse()
             .map_err(|_| invalid(py, "source_address: not an IP address and a port"))?;
-        let mut own = self.own.clone();
-        own.source_address = Some(source);
-        Self::changed(py, Some(&self.root), self.shared.clone(), own, None)
+        let mut draft = self.draft();
+        draft.own.source_address = Some(source);
+        draft.finished(py, None)
     }
 
     /// The level's word.
@@ -131,45 +150,102 @@ impl Policy {
         self.own.source_address.map(|a| (a.ip().to_string(), a.port()))
     }
 
+    /// The socket of the TLSRPT collector.
+    #[getter]
+    fn _collector(&self) -> Option<std::path::PathBuf> {
+        self.known.collector()
+    }
+
     fn __repr__(&self) -> String {
-        let settings = described(&self.shared, &self.own);
+        let settings = described(&self.shared, &self.known, &self.own);
         format!("starttls.Policy('{}'{settings})", self.level())
     }
 }
 
 impl Policy {
-    fn changed(
-        py: Python<'_>,
-        root: Option<&starttls::Policy>,
-        mut shared: Shared,
-        mut own: Own,
-        changes: Option<&Bound<'_, PyDict>>,
-    ) -> PyResult<Self> {
-        let mut same_root = root;
+    fn draft(&self) -> Draft<'_> {
+        Draft {
+            base: Some(self),
+            shared: self.shared.clone(),
+            known: self.known.clone(),
+            own: self.own.clone(),
+        }
+    }
+
+    /// The one of a host, which came of this one.
+    pub(crate) fn of_route(&self, core: starttls::Policy) -> Self {
+        let mut shared = self.shared.clone();
+        shared.level = core.level();
+        // All that was set is in the core's policy, and some of it a table may have replaced.
+        let own = self.own.of_any_host(core.time_limit());
+        Self {
+            root: core.clone(),
+            knowing: core.clone(),
+            core,
+            shared,
+            known: Known::default(),
+            own,
+            settled: true,
+        }
+    }
+}
+
+/// A policy that is being made, anew or from another.
+struct Draft<'a> {
+    base: Option<&'a Policy>,
+    shared: Shared,
+    known: Known,
+    own: Own,
+}
+
+impl Draft<'_> {
+    fn finished(mut self, py: Python<'_>, changes: Option<&Bound<'_, PyDict>>) -> PyResult<Policy> {
+        let settled = self.base.is_some_and(|base| base.settled);
+        let mut root = self.base.map(|base| &base.root);
+        let mut knowing = self.base.map(|base| &base.knowing);
         for (key, value) in changes.into_iter().flatten() {
             // Not by `to_string`, which would run signal handlers and swallow what they raise.
             let key = key.cast::<PyString>()?.to_str()?;
-            if shared.set(py, key, &value)? {
-                same_root = None;
-            } else if !own.set(py, key, &value)? {
-                not_in_this_version(py, key, &value)?;
+            let shared = self.shared.set(py, key, &value)?;
+            if shared || self.known.set(py, key, &value)? {
+                if settled {
+                    let message =
+                        format!("{key}: what a route's policy demands is settled; change the domain's");
+                    return Err(invalid(py, &message));
+                }
+                root = root.filter(|_| !shared);
+                knowing = None;
+            } else if !self.own.set(py, key, &value)? {
+                return Err(PyTypeError::new_err(format!(
+                    "Policy has no setting called '{key}'"
+                )));
             }
         }
-        let build = || -> starttls::Result<(starttls::Policy, starttls::Policy)> {
-            let root = match same_root {
+        let Self {
+            shared, known, own, ..
+        } = self;
+        let build = || -> starttls::Result<[starttls::Policy; 3]> {
+            let root = match root {
                 Some(root) => root.clone(),
                 None => shared.build()?,
             };
-            let core = own.apply(root.derive())?;
-            Ok((root, core))
+            let knowing = match knowing {
+                Some(knowing) => knowing.clone(),
+                None => known.apply(root.derive())?,
+            };
+            let core = own.apply(knowing.derive())?;
+            Ok([root, knowing, core])
         };
         // Files are read here.
-        let (root, core) = wait(py, build)?.map_err(|e| exception(py, &e))?;
-        Ok(Self {
+        let [root, knowing, core] = wait(py, build)?.map_err(|e| exception(py, &e))?;
+        Ok(Policy {
             root,
+            knowing,
             core,
             shared,
+            known,
             own,
+            settled,
         })
     }
 }
@@ -191,15 +267,16 @@ pub(crate) fn policy_of(argument: &Bound<'_, PyAny>) -> PyResult<Py<Policy>> {
         return Ok(policy.clone().unbind());
     }
     let core = core_of(argument)?;
-    let shared = Shared::new(core.level());
-    let own = Own::default();
     Py::new(
         py,
         Policy {
             root: core.clone(),
+            knowing: core.clone(),
+            shared: Shared::new(core.level()),
             core,
-            shared,
-            own,
+            known: Known::default(),
+            own: Own::default(),
+            settled: false,
         },
     )
 }

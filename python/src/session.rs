@@ -89,6 +89,19 @@ impl Session {
         lock(&self.io).clone().ok_or_else(|| closed(py))
     }
 
+    /// The core's outcome, also of a session that is closed.
+    pub(crate) fn with_outcome<T>(
+        &self,
+        py: Python<'_>,
+        tell: impl FnOnce(&starttls::Outcome) -> T,
+    ) -> PyResult<T> {
+        let last = lock(&self.last_outcome).clone();
+        match last {
+            Some(outcome) => Ok(tell(&outcome)),
+            None => Ok(tell(self.io(py)?.core.outcome())),
+        }
+    }
+
     fn waits(&self) -> bool {
         *lock(&self.timeout) != Some(Duration::ZERO)
     }

@@ -11,27 +11,53 @@ from typing import Any, Literal, Protocol, Self, TypeAlias, TypedDict, Unpack, f
 
 from _typeshed import ReadableBuffer, WriteableBuffer
 
+from starttls._answer import Answer
 from starttls._files import SessionIO
 from starttls.errors import Error
 from starttls.outcome import Outcome
 
 __all__ = [
+    "Collector",
+    "Event",
     "Negotiation",
     "Policy",
+    "Record",
+    "Report",
+    "Reports",
+    "Route",
+    "Routes",
     "Session",
     "accept",
     "adopt",
     "connect",
+    "connect_domain",
+    "look_up_host",
     "make_certificates",
     "policy_of",
     "protocols",
     "refuse",
+    "survey",
     "upgrade",
     "version",
 ]
 
 _Path: TypeAlias = str | PathLike[str]
 _ServerCert: TypeAlias = _Path | tuple[_Path, _Path] | bytes | tuple[bytes, bytes]
+_Tlsa: TypeAlias = str | tuple[int, int, int, ReadableBuffer]
+_Resolver: TypeAlias = str | Callable[[str, str, float], Answer]
+_Cache: TypeAlias = _Path | _Mapping | _CacheObject
+
+class _Mapping(Protocol):
+    """Such as a dict, a shelf, diskcache's, redis-py's."""
+
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __setitem__(self, key: str, value: bytes, /) -> None: ...
+    def __delitem__(self, key: str, /) -> None: ...
+
+class _CacheObject(Protocol):
+    def get(self, key: str, /) -> ReadableBuffer | None: ...
+    def put(self, key: str, value: bytes, expires: float, /) -> object: ...
+    def remove(self, key: str, /) -> object: ...
 
 version: str
 
@@ -40,8 +66,8 @@ class _Settings(TypedDict, total=False):
     ca_file: _Path | None
     ca_path: _Path | None
     fingerprints: Iterable[str]
-    tlsa: tuple[()]
-    tlsa_proof: None
+    tlsa: Iterable[_Tlsa]
+    tlsa_proof: str | None
     client_cert: _Path | tuple[_Path, _Path] | None
     server_cert: _ServerCert | list[_ServerCert] | None
     ask_client_cert: bool
@@ -52,9 +78,13 @@ class _Settings(TypedDict, total=False):
     sni: str | None
     address: str | IPv4Address | IPv6Address | None
     name_from: str | None
-    cache: None
-    destinations: None
-    resolver: None
+    cache: _Cache | None
+    destinations: _Path | None
+    resolver: _Resolver | None
+    tlsrpt: _Path | bool | None
+    port: int | None
+    sts_port: int | None
+    tlsa_port: int | None
 
 @final
 class Policy:
@@ -73,8 +103,8 @@ class Policy:
         ca_file: _Path | None = None,
         ca_path: _Path | None = None,
         fingerprints: Iterable[str] = (),
-        tlsa: tuple[()] = (),
-        tlsa_proof: None = None,
+        tlsa: Iterable[_Tlsa] = (),
+        tlsa_proof: str | None = None,
         client_cert: _Path | tuple[_Path, _Path] | None = None,
         server_cert: _ServerCert | list[_ServerCert] | None = None,
         ask_client_cert: bool = False,
@@ -85,13 +115,18 @@ class Policy:
         sni: str | None = None,
         address: str | IPv4Address | IPv6Address | None = None,
         name_from: str | None = None,
-        cache: None = None,
-        destinations: None = None,
-        resolver: None = None,
+        cache: _Cache | None = None,
+        destinations: _Path | None = None,
+        resolver: _Resolver | None = None,
+        tlsrpt: _Path | bool | None = None,
+        port: int | None = None,
+        sts_port: int | None = None,
+        tlsa_port: int | None = None,
     ) -> Self:
-        """Raises `invalid` for what makes no sense and `unsupported` for what is not in this version.
+        """Raises `invalid` for what makes no sense and `unsupported` for what is not in this build.
 
-        level: `none`, `may`, `encrypt`, `fingerprint`, `verify`, `opportunistic`, `strict`.
+        level: `none`, `may`, `encrypt`, `fingerprint`, `verify`, `dane`, `dane-only`, `opportunistic`,
+        `strict`.
         ca_file, ca_path: PEM file, directory with hash links; they replace the system's trust store.
         fingerprints: SHA-256 (hex) of the certificate or its public key; for level `fingerprint`.
         client_cert: PEM file with certificate and key, or the pair of files.
@@ -107,7 +142,20 @@ class Policy:
         names a host is shown the certificate for it, all others the first. A server's levels are
         `encrypt`, `verify` and `fingerprint`; the last two demand a certificate of the client.
         ask_client_cert: at `encrypt`, ask the client for one; the outcome tells what came.
-        tlsa, tlsa_proof, cache, destinations, resolver: not in this version.
+        resolver: whom to ask for MX, addresses, TLSA and TXT: `127.0.0.1`, `192.0.2.1:53 trust-ad`,
+        `unbound`; or a callable `(name, type, timeout)` that returns a `starttls.Answer`; None: the
+        system's.
+        cache: where to keep what was learnt: `memory`, `directory`, a path, `redis://…`, a mapping from
+        str to bytes, or an object with `get(key)`, `put(key, value, expires)` and `remove(key)`. What it
+        raises is a note in the outcome. It is called on the thread that connects.
+        destinations: file with what you know of destinations, one a line, or a STARTTLS Everywhere list.
+        tlsrpt: socket of the TLSRPT collector; True: only look a domain's record up, for
+        `starttls.tlsrpt`.
+        port: of a domain's mail hosts, 25 if not set. sts_port: of the host that has the MTA-STS policy,
+        443.
+        tlsa: the host's TLSA records, if you have looked them up: tuples (usage, selector, matching,
+        bytes) or texts `3 1 1 hex`. tlsa_proof: what DNSSEC says of them: `secure`, `insecure`, `bogus`,
+        `indeterminate`, or `failed`. tlsa_port: the port that is in their name, if another one is dialled.
         """
 
     def derive(self, **changes: Unpack[_Settings]) -> Policy:
@@ -155,6 +203,10 @@ class Policy:
     @property
     def _source_address(self) -> tuple[str, int] | None:
         """Host and port that are dialled from, if `_with_source_address` has set them."""
+
+    @property
+    def _collector(self) -> str | None:
+        """The socket of the TLSRPT collector."""
 
 @final
 class Session:
@@ -410,6 +462,10 @@ class Session:
     def _drop(self) -> None:
         """Closes and says nothing to the peer."""
 
+    @property
+    def _tlsrpt_events(self) -> list[str]:
+        """For `starttls.tlsrpt.events`: lines of JSON."""
+
 @final
 class Negotiation:
     """A dialog in clear, for whoever does the input and output himself, such as an event loop.
@@ -481,6 +537,173 @@ class Negotiation:
         The socket is detached, and closed if this fails.
         """
 
+@final
+class Route:
+    """One host that takes the domain's mail, with the policy that holds there."""
+
+    @property
+    def host(self) -> str:
+        """The name to give to `connect` or `upgrade`, in A-labels, or an address."""
+
+    @property
+    def port(self) -> int:
+        """The port to dial."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """All that was looked up, best first."""
+
+    @property
+    def policy(self) -> Policy:
+        """What must hold there, with all look-ups done."""
+
+@final
+class Routes:
+    """The hosts of a domain in the order to try them, as an iterator. Made by `starttls.routes`.
+
+    Each host's look-ups are made when its turn comes. A host that cannot do, because its look-ups failed
+    or because nothing there could meet the policy, is left out; why is in `skipped`.
+    """
+
+    def __new__(
+        cls, domain: str, policy: str | Policy = "strict", *, protocol: str = "smtp", timeout: float | None = None
+    ) -> Self: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Route: ...
+    def __length_hint__(self) -> int:
+        """How many hosts have not had their turn."""
+
+    @property
+    def skipped(self) -> list[Error]:
+        """Why hosts were left out so far."""
+
+    def _next(self, seconds: float) -> Route | None:
+        """For `starttls.aio`: the next host, and None after the last one. Raises why it is to be skipped.
+
+        seconds: for its look-ups.
+        """
+
+@final
+class Record:
+    """A domain's record, by which it asks for reports: the TXT at `_smtp._tls.DOMAIN`."""
+
+    @staticmethod
+    def parse(text: str | ReadableBuffer) -> Record:
+        """Reads one record. Raises `malformed`."""
+
+    @staticmethod
+    def find(records: Iterable[str | ReadableBuffer]) -> Record | None:
+        """The record among all TXT records at the name, each with its strings joined.
+
+        None if there is none, or if there are several, among which nobody can choose. Raises `malformed`.
+        """
+
+    @property
+    def rua(self) -> list[str]:
+        """Where reports go, in the domain's order: `mailto:…` or `https://…`. Never empty."""
+
+    @property
+    def text(self) -> str:
+        """The record as it was found."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Event:
+    """How each policy of a domain fared in one attempted session."""
+
+    @staticmethod
+    def from_json(line: str) -> Event:
+        """Reads what `to_json` gives. Raises `invalid`."""
+
+    def to_json(self) -> str:
+        """One line, for another process that folds."""
+
+    @property
+    def domain(self) -> str:
+        """The domain that the mail is for, in A-labels."""
+
+    @property
+    def success(self) -> bool:
+        """Whether every policy was met."""
+
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+
+@final
+class Collector:
+    """The standard collector, `tlsrpt-collectd`, at its Unix socket."""
+
+    def __new__(cls, socket: _Path) -> Self:
+        """Raises `invalid` if the path is too long for a socket."""
+
+    def send(self, event: Event) -> None:
+        """Sends one event, without waiting. Raises `io`; that is no reason to hold up mail."""
+
+@final
+class Reports:
+    """Folds events to one report for each domain. Memory is bounded."""
+
+    def __new__(
+        cls,
+        organization: str,
+        contact: str,
+        *,
+        day: float | None = None,
+        unique_id: str | None = None,
+        limit: int | None = None,
+    ) -> Self:
+        """organization: for people. contact: a mail address, whose domain is told to be the one that reports.
+
+        day: a time within the day (UTC) that the reports are about, in seconds as of `time.time()`; None:
+        today. unique_id: letters and digits that tell these reports from another machine's. limit: bytes
+        that all may take.
+        """
+
+    def add(self, event: Event) -> None:
+        """Adds one session."""
+
+    def merge(self, other: Reports) -> None:
+        """Adds what another has folded. Raises `invalid` if it is of another sender or day."""
+
+    def reports(self) -> list[Report]:
+        """The reports as they are now, one for each domain."""
+
+    @property
+    def dropped(self) -> int:
+        """How many sessions had no room and are in no report."""
+
+@final
+class Report:
+    """The report to one domain."""
+
+    @property
+    def domain(self) -> str:
+        """The domain that it is about and goes to."""
+
+    @property
+    def record(self) -> Record:
+        """Where to send it. It goes there even if TLS fails. Raises `malformed` if the record is not valid."""
+
+    @property
+    def id(self) -> str:
+        """A name that no other report has."""
+
+    @property
+    def file_name(self) -> str:
+        """As the mail's attachment has to be called (RFC 8460 §5.1): it is the compressed one's."""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Header fields that the mail needs beside the usual ones (§5.3), name and value."""
+
+    def to_json(self) -> str:
+        """The report."""
+
+    def gzip(self) -> bytes:
+        """The report, compressed."""
+
 class _Socket(Protocol):
     def fileno(self) -> int: ...
     def gettimeout(self) -> float | None: ...
@@ -504,6 +727,32 @@ def connect(
     Returns a `Session` that owns its connection. Raises `starttls.Error`. The GIL is released while
     it waits; Ctrl-C ends the wait.
     """
+
+def connect_domain(
+    domain: str,
+    policy: str | Policy = "strict",
+    *,
+    protocol: str = "smtp",
+    timeout: float | None = None,
+    _see: Callable[[str, str], object] | None = None,
+) -> Session:
+    """Connects to a host that takes the mail of a domain, by what the domain asks of its senders.
+
+    The hosts of its MX records are tried in their order until one meets the policy: DANE (RFC 7672),
+    MTA-STS (RFC 8461), the policy's table of destinations. `outcome.domain` says what was found,
+    `outcome.attempts` what the hosts before had to say. domain: also an address literal such as
+    `[192.0.2.1]`. protocol: `smtp`; another one, such as `submission` or `xmpp`, goes by the domain's SRV
+    records. timeout: seconds for all of it.
+
+    Raises `null-mx` where the domain takes no mail, `lookup-failed`, `dns-bogus` and so on; else, when no
+    host would do, the error of the last one that may do later, or of the last one. Otherwise as `connect`.
+    """
+
+def look_up_host(protocol: str, host: str, port: int, policy: Policy) -> Route:
+    """For `starttls.aio`: a host that the caller names, with the look-ups done that `connect` makes. Waits."""
+
+def survey(domain: str, policy: str | Policy | None = None, timeout: float | None = None) -> str:
+    """What a domain publishes for those who send to it, as JSON: for `starttls.survey`."""
 
 def upgrade(
     protocol: str,

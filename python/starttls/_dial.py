@@ -40,8 +40,13 @@ async def ready(loop: asyncio.AbstractEventLoop, fd: int, reading: bool, writing
         loop.remove_writer(fd)
 
 
-async def dial(loop: asyncio.AbstractEventLoop, negotiation: Negotiation, policy: Policy, port: int) -> socket.socket:
-    """Connects to the first address that answers, within the negotiation's time."""
+async def dial(
+    loop: asyncio.AbstractEventLoop, negotiation: Negotiation, policy: Policy, port: int, known: list[str]
+) -> socket.socket:
+    """Connects to the first address that answers, within the negotiation's time.
+
+    known: the host's addresses, if they were looked up.
+    """
     began = time.monotonic()
     host = negotiation.host or ""
     doing = f"look up {host}"
@@ -54,7 +59,7 @@ async def dial(loop: asyncio.AbstractEventLoop, negotiation: Negotiation, policy
 
     try:
         async with asyncio.timeout(negotiation.time_left) as limit:
-            addresses = await _resolve(loop, policy.address or host, port)
+            addresses = _mixed(await _resolve(loop, known or [policy.address or host], port))
             doing = "connect to " + ", ".join(_shown(address) for _, address in addresses)
             return await _race(loop, addresses, policy._source_address)
     except socket.gaierror as e:
@@ -68,14 +73,19 @@ async def dial(loop: asyncio.AbstractEventLoop, negotiation: Negotiation, policy
         raise failed(word, os.strerror(number), True, number) from None
 
 
-async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> list[_Address]:
-    try:
-        # An address needs no look-up, and no thread for it.
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-    except socket.gaierror:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    # They are sorted; a broken address family must still not hold up the other (RFC 8305 §4).
+async def _resolve(loop: asyncio.AbstractEventLoop, hosts: list[str], port: int) -> list[_Address]:
+    found = []
+    for host in hosts:
+        try:
+            # An address needs no look-up, and no thread for it.
+            found += socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        except socket.gaierror:
+            found += await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _mixed(addresses: list[_Address]) -> list[_Address]:
+    """They are sorted; a broken address family must still not hold up the other (RFC 8305 §4)."""
     preferred = [a for a in addresses if a[0] == addresses[0][0]]
     others = iter([a for a in addresses if a[0] != addresses[0][0]])
     mixed: list[_Address] = []

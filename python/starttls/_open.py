@@ -29,16 +29,22 @@ def _read_timeout(timeout: float | None) -> float | None:
 def open_session(
     protocol: str,
     host: str,
-    port: int,
+    port: int | None,
     policy: Policy,
     timeout: float | None,
     source_address: Any = None,
 ) -> Session:
-    """A session whose first bytes are the greeting that the client is to see."""
+    """A session whose first bytes are the greeting that the client is to see.
+
+    Without a port the host is a domain, and one of its hosts is connected to.
+    """
     seconds = _read_timeout(timeout)
     if source_address:
         policy = _from_here(policy, *source_address)
-    session = _core.connect(protocol, host, port, policy=policy, timeout=seconds)
+    if port is None:
+        session = _core.connect_domain(host, policy, protocol=protocol, timeout=seconds)
+    else:
+        session = _core.connect(protocol, host, port, policy=policy, timeout=seconds)
     session.settimeout(seconds)
     session._as_stream(_greeting(protocol, session))
     return session

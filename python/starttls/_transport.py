@@ -3,12 +3,13 @@
 import asyncio
 import warnings
 from asyncio.trsock import TransportSocket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from socket import SHUT_WR
 from typing import TYPE_CHECKING, Any
 
 from starttls._core import Session
+from starttls.outcome import Outcome
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -28,13 +29,22 @@ class SessionTransport(asyncio.Transport):
     # For __del__, should __init__ fail.
     _session: Session | None = None
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, session: Session, protocol: asyncio.BaseProtocol) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        session: Session,
+        protocol: asyncio.BaseProtocol,
+        outcome: Outcome | None = None,
+        events: Sequence[str] = (),
+    ) -> None:
+        """outcome: the session's, with that of the hosts before it; events: what these have to report."""
         encrypted = session.outcome.encrypted
         extra = {
             "socket": TransportSocket(session),  # type: ignore[arg-type]
             "peername": _name(session.getpeername),
             "sockname": session.getsockname(),
-            "starttls_outcome": session.outcome,
+            "starttls_outcome": outcome or session.outcome,
+            "starttls_tlsrpt_events": [*events, *session._tlsrpt_events],
             # As ssl's transports have them; there is no object of ssl's.
             "cipher": session.cipher(),
             "peercert": session.getpeercert() if encrypted else None,

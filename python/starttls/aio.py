@@ -7,7 +7,8 @@ The dialog, the handshake and every rule are those of `starttls.connect`, `start
 `starttls.accept`; nothing here blocks the loop, and a policy's time-out bounds the whole. What
 fails raises the same `starttls.Error`, with its outcome, and closes the connection; so does
 cancellation. The loop must watch descriptors (`loop.add_reader`): asyncio's selector loops and
-uvloop do; on another, `unsupported` is raised before anything is done.
+uvloop do; on another, `unsupported` is raised before anything is done. DNS questions, MTA-STS policies, the cache
+and a resolver of the caller's are asked in a thread of the loop's executor.
 
 The writer's transport has `get_extra_info` with ``starttls_outcome``, ``socket``, ``peername``,
 ``sockname``, and as ssl's have them ``cipher`` and ``peercert``; ``ssl_object`` is None. `close`
@@ -24,21 +25,27 @@ import os
 import socket
 import warnings
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starttls import _core, errors
-from starttls._core import Negotiation, Policy, Session
+from starttls._core import Negotiation, Policy, Route, Routes, Session
 from starttls._dial import dial, ready
 from starttls._transport import SessionTransport
+from starttls._tried import Tried
 from starttls.outcome import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from _typeshed import ReadableBuffer
 
-__all__ = ["accept_streams", "open_connection", "outcome_of", "start"]
+__all__ = ["accept_streams", "connect_domain", "open_connection", "outcome_of", "start"]
 
+_T = TypeVar("_T")
 _LIMIT = 64 * 1024
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+# Levels that may ask something before they dial.
+_ASK = ("dane", "dane-only", "opportunistic", "strict")
 
 
 async def open_connection(
@@ -60,22 +67,55 @@ async def open_connection(
     port = operator.index(port)
     if not 0 <= port <= 65535:
         raise OverflowError(f"port: 0 to 65535, not {port}")
-    shared = _core.policy_of(policy)
-    if timeout is not None:
-        shared = shared.derive(timeout=timeout)
-    negotiation = Negotiation(protocol, host, "greeting", shared)
-    port = port or negotiation.default_port
-    session = await _reach(loop, negotiation, shared, port)
-    try:
-        await _shake(loop, session)
-    except BaseException:
-        again = session._redial()
-        session._drop()
-        if again is None:
-            raise
-        # The one case in which a connection is dialled again, in clear: see starttls.connect.
-        session = await _reach(loop, again, shared, port)
+    began = loop.time()
+    shared = _shared(policy, timeout)
+    if shared.level in _ASK:
+        route = await _in_thread(loop, _core.look_up_host, protocol, host, port, shared)
+        session = await _connect(loop, protocol, route, shared.timeout - (loop.time() - began))
+    else:
+        session = await _connect_host(loop, protocol, host, port, shared, [])
     return _streams(loop, session, fresh)
+
+
+async def connect_domain(
+    domain: str,
+    policy: str | Policy = "strict",
+    *,
+    protocol: str = "smtp",
+    timeout: float | None = None,
+    limit: int = _LIMIT,
+) -> _Streams:
+    """Connects to a host that takes the mail of a domain, by what the domain asks of its senders.
+
+    Arguments, rules and errors are those of `starttls.connect_domain`.
+    """
+    loop = _loop()
+    fresh = _Reader(limit=limit, loop=loop)
+    shared = _shared(policy, timeout)
+    deadline = loop.time() + shared.timeout
+    routes = await _in_thread(loop, lambda: Routes(domain, shared, protocol=protocol))
+    tried = Tried(domain, shared._collector)
+    while True:
+        left = max(deadline - loop.time(), 0.0)
+        # While others wait for their turn, a host gets half of what is left.
+        until = loop.time() + (left if routes.__length_hint__() < 2 else left / 2)
+        try:
+            route = await _in_thread(loop, routes._next, until - loop.time())
+            if route is None:
+                raise tried.error()
+            session = await _connect(loop, protocol, route, until - loop.time())
+        except errors.Error as e:
+            if tried.over(e):
+                raise
+            if deadline - loop.time() <= 0:
+                raise tried.error() from None
+            continue
+        try:
+            outcome = tried.told(session.outcome, session._tlsrpt_events)
+        except BaseException:
+            session._drop()
+            raise
+        return _streams(loop, session, fresh, outcome, tried.events)
 
 
 async def start(
@@ -133,6 +173,16 @@ def outcome_of(writer: asyncio.StreamWriter) -> Outcome:
     if not isinstance(outcome, Outcome):
         raise errors.InvalidError("invalid", "this writer is not one of starttls")
     return outcome
+
+
+def _shared(policy: str | Policy, timeout: float | None) -> Policy:
+    shared = _core.policy_of(policy)
+    return shared if timeout is None else shared.derive(timeout=timeout)
+
+
+async def _in_thread(loop: asyncio.AbstractEventLoop, call: "Callable[..., _T]", *arguments: object) -> "_T":
+    """What waits. Its own time-out ends it if nobody waits for it any more."""
+    return await loop.run_in_executor(None, call, *arguments)
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -197,8 +247,35 @@ async def _detach(
         raise
 
 
-async def _reach(loop: asyncio.AbstractEventLoop, negotiation: Negotiation, policy: Policy, port: int) -> Session:
-    sock = await dial(loop, negotiation, policy, port)
+async def _connect(loop: asyncio.AbstractEventLoop, protocol: str, route: Route, seconds: float) -> Session:
+    """To a host whose look-ups are done."""
+    # A policy's time-out is not 0; this one is over all the same.
+    policy = route.policy.derive(timeout=max(seconds, 0.001))
+    return await _connect_host(loop, protocol, route.host, route.port, policy, route.addresses)
+
+
+async def _connect_host(
+    loop: asyncio.AbstractEventLoop, protocol: str, host: str, port: int, policy: Policy, known: list[str]
+) -> Session:
+    negotiation = Negotiation(protocol, host, "greeting", policy)
+    port = port or negotiation.default_port
+    session = await _reach(loop, negotiation, policy, port, known)
+    try:
+        await _shake(loop, session)
+    except BaseException:
+        again = session._redial()
+        session._drop()
+        if again is None:
+            raise
+        # The one case in which a connection is dialled again, in clear: see starttls.connect.
+        session = await _reach(loop, again, policy, port, known)
+    return session
+
+
+async def _reach(
+    loop: asyncio.AbstractEventLoop, negotiation: Negotiation, policy: Policy, port: int, known: list[str]
+) -> Session:
+    sock = await dial(loop, negotiation, policy, port, known)
     return await _negotiate(loop, negotiation, sock, b"", dialled=True)
 
 
@@ -267,10 +344,16 @@ async def _shake(loop: asyncio.AbstractEventLoop, session: Session) -> None:
         await ready(loop, session.fileno(), want == "read", writing, session.time_left or 0)
 
 
-def _streams(loop: asyncio.AbstractEventLoop, session: Session, reader: "_Reader") -> _Streams:
+def _streams(
+    loop: asyncio.AbstractEventLoop,
+    session: Session,
+    reader: "_Reader",
+    outcome: Outcome | None = None,
+    events: "Sequence[str]" = (),
+) -> _Streams:
     try:
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        transport = SessionTransport(loop, session, protocol)
+        transport = SessionTransport(loop, session, protocol, outcome, events)
     except BaseException:
         session._drop()
         raise

@@ -24,7 +24,7 @@ _INSTEAD = {
     "verify_mode": "the Policy's level",
     "verify_flags": "the Policy's level and ca_file or ca_path",
 }
-_CHECK_NAMES = ("verify", "strict")
+_CHECK_NAMES = ("verify", "strict", "dane-only")
 
 
 class Context(_Base):

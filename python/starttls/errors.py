@@ -2,7 +2,7 @@
 
 Every exception is a `starttls.Error`, hence an `OSError`; beyond that, failed handshakes are
 `ssl.SSLError`, failed verifications `ssl.SSLCertVerificationError`, time-outs `TimeoutError`, a
-peer that is gone `ConnectionError`, a host that is not found `socket.gaierror`, wrong arguments
+peer that is gone `ConnectionError`, a look-up that fails `socket.gaierror`, wrong arguments
 `ValueError`. For programs there is `word`, which is the same in Rust, C and the command.
 """
 
@@ -18,6 +18,8 @@ __all__ = [
     "ClosedError",
     "ConnectionFailedError",
     "ConnectionNotMadeError",
+    "DaneMismatchError",
+    "DnsBogusError",
     "Error",
     "ExpiredError",
     "FingerprintMismatchError",
@@ -28,8 +30,13 @@ __all__ = [
     "MalformedError",
     "NameInsecureError",
     "NameMismatchError",
+    "NoDaneError",
     "NotOfferedError",
+    "NullMxError",
     "RefusedError",
+    "StrippedError",
+    "StsMismatchError",
+    "StsUnavailableError",
     "TimedOutError",
     "TooLongError",
     "UnsupportedError",
@@ -69,6 +76,8 @@ class Error(OSError):
         self.strerror = str(self)
         self._json = outcome
         self._outcome: Outcome | None = None
+        # For starttls.tlsrpt: lines of JSON.
+        self._events: list[str] = []
         self._complete()
 
     def _complete(self) -> None:
@@ -84,8 +93,9 @@ class Error(OSError):
     def __str__(self) -> str:
         return f"{self.word}: {self.message}"
 
-    def __reduce__(self) -> tuple[Callable[..., "Error"], tuple[object, ...]]:
-        return type(self), (self.word, self.message, self.temporary, self._json, self.errno)
+    def __reduce__(self) -> tuple[Callable[..., "Error"], tuple[object, ...], dict[str, object]]:
+        state: dict[str, object] = {"_events": self._events}
+        return type(self), (self.word, self.message, self.temporary, self._json, self.errno), state
 
 
 class NotOfferedError(Error):
@@ -110,6 +120,14 @@ class TooLongError(Error):
 
 class ClosedError(Error, ConnectionError):
     """The peer closed the connection without the protocol's own good-bye."""
+
+
+class StrippedError(Error):
+    """The host proved its name over TLS within the last 30 days, and does not offer TLS now.
+
+    Not a `NotOfferedError`: who goes on in clear after that one must not do so here. If the change is
+    meant: `Policy.forget`.
+    """
 
 
 class HandshakeError(Error, ssl.SSLError):
@@ -138,6 +156,14 @@ class FingerprintMismatchError(VerificationError):
     """No given fingerprint is the certificate's or its key's."""
 
 
+class DaneMismatchError(VerificationError):
+    """The secure TLSA records of the host are for another certificate (RFC 7672)."""
+
+
+class NoDaneError(VerificationError):
+    """The level wants DANE, and the host has no secure TLSA records that can be used."""
+
+
 class UntrustedError(VerificationError):
     """The certificate chain does not end at a trusted root."""
 
@@ -156,6 +182,22 @@ class NameInsecureError(VerificationError):
 
 class LookupFailedError(Error, socket.gaierror):
     """A look-up failed."""
+
+
+class DnsBogusError(LookupFailedError):
+    """An answer that is signed does not validate: it is forged, or the domain's DNSSEC is broken."""
+
+
+class NullMxError(Error):
+    """The domain says that it takes no mail (RFC 7505)."""
+
+
+class StsUnavailableError(Error):
+    """The domain has an MTA-STS policy that the level needs and that cannot be had now."""
+
+
+class StsMismatchError(Error):
+    """The domain's MTA-STS policy does not name this MX host (RFC 8461)."""
 
 
 class TimedOutError(Error, TimeoutError):
@@ -189,15 +231,20 @@ _CLASSES: dict[str, type[Error]] = {
     "injected": InjectedError,
     "too-long": TooLongError,
     "closed": ClosedError,
+    "stripped": StrippedError,
     "handshake": HandshakeError,
     "fingerprint-mismatch": FingerprintMismatchError,
-    "dane-mismatch": VerificationError,
-    "no-dane": VerificationError,
+    "dane-mismatch": DaneMismatchError,
+    "no-dane": NoDaneError,
     "untrusted": UntrustedError,
     "expired": ExpiredError,
     "name-mismatch": NameMismatchError,
     "name-insecure": NameInsecureError,
     "lookup-failed": LookupFailedError,
+    "dns-bogus": DnsBogusError,
+    "null-mx": NullMxError,
+    "sts-unavailable": StsUnavailableError,
+    "sts-mismatch": StsMismatchError,
     "timeout": TimedOutError,
     "io": ConnectionFailedError,
     "invalid": InvalidError,
@@ -215,6 +262,6 @@ def make(word: str, message: str, temporary: bool, outcome: str | None, os_error
     elif cls is TimedOutError:
         # Not the errno of a dial that failed before: what is raised is a TimeoutError.
         os_error = errno.ETIMEDOUT
-    elif cls is LookupFailedError:
+    elif issubclass(cls, LookupFailedError):
         os_error = socket.EAI_AGAIN if temporary else socket.EAI_NONAME
     return cls(word, message, temporary, outcome, os_error)

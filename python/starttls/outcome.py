@@ -9,7 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-__all__ = ["Certificate", "Check", "Identity", "Line", "Milliseconds", "Outcome", "Peer", "Tls"]
+__all__ = [
+    "Certificate",
+    "Check",
+    "Domain",
+    "DomainPolicy",
+    "Identity",
+    "Line",
+    "Milliseconds",
+    "Outcome",
+    "Peer",
+    "Tls",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,7 @@ class Identity:
     """Who the peer is, with the evidence; all None where nothing was proven."""
 
     proven_by: str | None
-    """``pkix`` or ``fingerprint``."""
+    """``pkix``, ``dane`` or ``fingerprint``."""
     name: str | None
     """The name proven."""
     evidence: str | None
@@ -61,7 +72,7 @@ class Check:
     """A check that was run, with its result."""
 
     check: str
-    """``chain``, ``name``, ``time`` or ``fingerprint``."""
+    """``chain``, ``name``, ``time``, ``dane``, ``fingerprint``, or ``sts``: the MTA-STS policy names this host."""
     ok: bool
     """Whether it passed."""
     why: str | None
@@ -109,6 +120,42 @@ class Milliseconds:
 
 
 @dataclass(frozen=True, slots=True)
+class DomainPolicy:
+    """One policy of a domain, as it was found."""
+
+    type: str
+    """``tlsa`` (DANE) or ``sts`` (MTA-STS)."""
+    domain: str
+    """Where it stands: the MX host for TLSA records, the mail domain for MTA-STS."""
+    mode: str | None
+    """What an MTA-STS policy wants: ``enforce``, ``testing``, ``none``."""
+    string: tuple[str, ...]
+    """Its text: TLSA records as ``3 1 1 hex``, the lines of an MTA-STS policy."""
+    mx_host: tuple[str, ...]
+    """The patterns of an MTA-STS policy."""
+    failure: str | None
+    """Why it could not be used: a result type of RFC 8460 §4.3."""
+    why: str | None
+    """The same for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """What a domain asks of those who send to it."""
+
+    name: str
+    """The domain that the mail is for, in A-labels; for a host that the caller named, that host."""
+    mx: str | None
+    """What DNSSEC says of its MX records: ``secure``, ``insecure``, ``indeterminate``."""
+    policies: tuple[DomainPolicy, ...]
+    """What was found."""
+    tlsrpt: str | None
+    """Its TLSRPT record (RFC 8460), where it was asked for."""
+    lookups: int
+    """DNS questions that this attempt cost."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What did happen on one connection."""
 
@@ -119,7 +166,7 @@ class Outcome:
     level: str
     """The level asked for."""
     effective: str
-    """What it came to: ``none``, ``may``, ``encrypt``, ``fingerprint``, ``verify``."""
+    """What it came to: ``none``, ``may``, ``encrypt``, ``fingerprint``, ``verify``, ``dane``, ``sts``."""
     peer: Peer
     """Who was asked for."""
     sni: str | None
@@ -150,6 +197,8 @@ class Outcome:
     """How often we spoke and waited for the answer, the handshake's flights included, TCP's not."""
     milliseconds: Milliseconds
     """How long each part took."""
+    domain: Domain | None
+    """What the peer's domain asks for; None where nobody looked."""
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -170,6 +219,7 @@ class Outcome:
         values["transcript"] = tuple(Line(line["from"], line["text"]) for line in data["transcript"])
         values["attempts"] = tuple(cls._from(attempt) for attempt in data["attempts"])
         values["milliseconds"] = Milliseconds(**data["milliseconds"])
+        values["domain"] = data["domain"] and _domain(data["domain"])
         return cls(**values)
 
     @property
@@ -190,6 +240,14 @@ class Outcome:
     def to_json(self) -> str:
         """`as_dict` as one line of JSON."""
         return json.dumps(self.as_dict(), ensure_ascii=False, separators=(",", ":"))
+
+
+def _domain(data: Mapping[str, Any]) -> Domain:
+    policies = (
+        DomainPolicy(**policy | {key: tuple(policy[key]) for key in ("string", "mx_host")})
+        for policy in data["policies"]
+    )
+    return Domain(**{**data, "policies": tuple(policies)})
 
 
 def _plain(value: Any) -> Any:

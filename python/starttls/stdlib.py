@@ -5,7 +5,9 @@
 
 The constructor connects and upgrades by `starttls.connect`; under a level that requires TLS it
 raises `starttls.Error` where TLS cannot be had, so a login never leaves in clear, whatever the
-server does. Over TLS the client begins anew: greeting, capabilities, APOP stamp and untagged data
+server does. `SMTP.to_domain` goes to a domain's MX hosts.
+
+Over TLS the client begins anew: greeting, capabilities, APOP stamp and untagged data
 that were said in clear are in `outcome.transcript` and nowhere else. Where the policy lets the
 connection stay in clear, the client sees the server's own greeting and goes on as it always did.
 
@@ -22,7 +24,7 @@ import poplib
 import smtplib
 import socket
 import sys
-from typing import Any
+from typing import Any, Self
 
 from starttls import _core, errors
 from starttls._core import Policy, Session
@@ -46,6 +48,8 @@ class SMTP(smtplib.SMTP):
     _protocol = "smtp"
 
     _session: Session | None = None
+    # While connecting to it.
+    _domain: str | None = None
 
     def __init__(
         self,
@@ -60,6 +64,35 @@ class SMTP(smtplib.SMTP):
         self._policy = _with_name(policy, local_hostname)
         super().__init__(host, port, local_hostname, timeout, source_address)
 
+    @classmethod
+    def to_domain(
+        cls,
+        domain: str,
+        policy: str | Policy = "strict",
+        *,
+        local_hostname: str | None = None,
+        timeout: float = NOT_GIVEN,
+        source_address: tuple[str, int] | None = None,
+    ) -> Self:
+        """A client of a host that takes the domain's mail, by `starttls.connect_domain`.
+
+            with starttls.stdlib.SMTP.to_domain("example.org", "opportunistic") as smtp:
+                smtp.sendmail(sender, recipients, message)
+
+        Raises `starttls.Error`. Connecting again by `connect` is to a host.
+        """
+        smtp = cls(policy=policy, local_hostname=local_hostname, timeout=timeout, source_address=source_address)
+        smtp._domain = domain
+        try:
+            # A port, or it would be looked for in the domain.
+            code, said = smtp.connect(domain, smtp.default_port)
+        finally:
+            smtp._domain = None
+        if code != 220:
+            smtp.close()
+            raise smtplib.SMTPConnectError(code, said)
+        return smtp
+
     # Called by connect(), so also when connecting again.
     def _get_socket(self, host: str, port: int, timeout: float) -> Session:
         # What was learnt from the server before belongs to that connection.
@@ -67,7 +100,8 @@ class SMTP(smtplib.SMTP):
         self.esmtp_features = {}
         self.does_esmtp = False
         self._session = None
-        self._session = open_session(self._protocol, host, port, self._policy, timeout, self.source_address)
+        to = port if self._domain is None else None
+        self._session = open_session(self._protocol, host, to, self._policy, timeout, self.source_address)
         return self._session
 
     @property

@@ -9,8 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use starttls::{Level, MinTls, NameFrom};
 
+use super::known::{HandedIn, Known};
 use super::{read_level, with_signals};
-use crate::error::{invalid, unsupported};
+use crate::error::invalid;
 
 /// What a policy's `SSL_CTX` is made of: policies derived from one share it as long as this is the
 /// same.
@@ -36,6 +37,9 @@ pub(super) struct Own {
     pub(super) address: Option<IpAddr>,
     pub(super) source_address: Option<SocketAddr>,
     name_from: Option<String>,
+    handed_in: HandedIn,
+    tlsa_port: Option<u16>,
+    port: Option<u16>,
 }
 
 /// Where a server's certificate and key come from.
@@ -119,6 +123,16 @@ impl Shared {
 }
 
 impl Own {
+    /// What is not replaced by anything that is known of a host, and so may be set once more.
+    pub(super) fn of_any_host(&self, time: Duration) -> Self {
+        Self {
+            timeout: Some(time.as_secs_f64()),
+            client_name: self.client_name.clone(),
+            source_address: self.source_address,
+            ..Self::default()
+        }
+    }
+
     /// Whether the setting is one of these.
     pub(super) fn set(&mut self, py: Python<'_>, key: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
         match key {
@@ -140,6 +154,19 @@ impl Own {
                 self.address = Some(address);
             }
             "name_from" => self.name_from = value.extract()?,
+            "tlsa" => self.handed_in.set_records(value)?,
+            "tlsa_proof" => self.handed_in.set_proof(value)?,
+            "tlsa_port" | "port" => {
+                let port: Option<u16> = value.extract()?;
+                if port == Some(0) {
+                    return Err(invalid(py, &format!("{key}: a port is 1 to 65535")));
+                }
+                if key == "port" {
+                    self.port = port;
+                } else {
+                    self.tlsa_port = port;
+                }
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -176,12 +203,18 @@ impl Own {
             })?;
             policy = policy.name_from(source);
         }
-        Ok(policy)
+        if let Some(port) = self.tlsa_port {
+            policy = policy.tlsa_port(port);
+        }
+        if let Some(port) = self.port {
+            policy = policy.port(port);
+        }
+        Ok(self.handed_in.apply(policy))
     }
 }
 
 /// Each setting that was given, as it stands in a `repr`. No key is shown.
-pub(super) fn described(shared: &Shared, own: &Own) -> String {
+pub(super) fn described(shared: &Shared, known: &Known, own: &Own) -> String {
     let mut repr = String::new();
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -218,6 +251,10 @@ pub(super) fn described(shared: &Shared, own: &Own) -> String {
     add("sni", text(&own.sni));
     add("address", own.address.map(|a| format!("'{a}'")));
     add("name_from", text(&own.name_from));
+    own.handed_in.described(&mut add);
+    add("tlsa_port", own.tlsa_port.map(|port| port.to_string()));
+    add("port", own.port.map(|port| port.to_string()));
+    known.described(add);
     repr
 }
 
@@ -264,7 +301,7 @@ fn server_cert(source: &Bound<'_, PyAny>) -> PyResult<ServerCert> {
 }
 
 /// A path. One that is PEM is not repeated: it may hold a key.
-fn path_of(setting: &str, value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
+pub(super) fn path_of(setting: &str, value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     let path: PathBuf = value.extract()?;
     let text = path.to_string_lossy();
     if text.contains("-----BEGIN") || text.contains(['\n', '\r']) {
@@ -307,18 +344,4 @@ fn strings(key: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
         )));
     }
     value.try_iter()?.map(|item| item?.extract()).collect()
-}
-
-/// Settings of the documented interface whose features do not exist yet: their defaults pass.
-pub(super) fn not_in_this_version(py: Python<'_>, key: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    let known = ["tlsa", "tlsa_proof", "cache", "destinations", "resolver"];
-    if !known.contains(&key) {
-        return Err(PyTypeError::new_err(format!(
-            "Policy has no setting called '{key}'"
-        )));
-    }
-    if value.is_none() || value.len().is_ok_and(|n| n == 0) {
-        return Ok(());
-    }
-    Err(unsupported(py, &format!("{key} is not in this version")))
 }

@@ -301,14 +301,8 @@ impl Session {
         if let Some(io) = lock(&self.io).clone().filter(|io| !io.core.is_established()) {
             return outcome_of(py, io.core.outcome());
         }
-        let made = self.outcome.get_or_try_init(py, || {
-            let last = lock(&self.last_outcome).clone();
-            match last {
-                Some(outcome) => outcome_of(py, &outcome),
-                None => outcome_of(py, self.io(py)?.core.outcome()),
-            }
-        })?;
-        Ok(made.clone_ref(py))
+        let make = || self.with_outcome(py, |outcome| outcome_of(py, outcome))?;
+        Ok(self.outcome.get_or_try_init(py, make)?.clone_ref(py))
     }
 
     fn __enter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
