@@ -39,7 +39,10 @@ impl Negotiation {
     /// and for what is wrong with the policy, such as a level `dane` without
     /// [`tlsa_proof`](Policy::tlsa_proof): nothing is looked up here, as nothing here may wait.
     pub fn new(protocol: &str, host: &str, stage: Stage, policy: &Policy) -> Result<Self> {
-        let attempt = Attempt::client(Some(find(protocol)?), host, None, policy)?;
+        // What is remembered of a host is remembered of a port.
+        let port = policy.rules.port;
+        let mut attempt = Attempt::client(Some(find(protocol)?), host, port, policy)?;
+        attempt.outcome.peer.port = port;
         Self::client(attempt.settled_without_asking()?, stage, None)
     }
 

@@ -85,11 +85,13 @@ impl Route {
     pub fn to_host(protocol: &str, host: &str, port: u16, policy: &Policy) -> Result<Self> {
         let service = find(protocol)?;
         let port = if port == 0 { service.default_port() } else { port };
-        let mut attempt = Attempt::client(Some(service), host, policy)?;
+        let mut attempt = Attempt::client(Some(service), host, Some(port), policy)?;
         attempt.outcome.peer.port = Some(port);
         let mut attempt = attempt.settled()?;
         let notes = std::mem::take(&mut attempt.outcome.notes);
-        attempt.policy.set().notes = notes;
+        let rules = attempt.policy.set();
+        rules.notes = notes;
+        rules.port = Some(port);
         Ok(Self {
             host: host.to_owned(),
             port,
@@ -331,6 +333,7 @@ impl Routes {
             rules.names.push(waiting.target.clone());
         }
         rules.demand = Some(Arc::new(demand));
+        rules.port = Some(waiting.port);
         Ok(Route {
             host: waiting.name.to_string(),
             port: waiting.port,

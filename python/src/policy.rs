@@ -150,6 +150,19 @@ impl Policy {
         self.own.source_address.map(|a| (a.ip().to_string(), a.port()))
     }
 
+    /// Forgets that a host, or a domain's hosts, did TLS before: for one that stops doing so and means it. What it
+    /// proves later is remembered again. Raises ``invalid`` without a cache, ``io`` if that cannot be written.
+    fn forget(&self, py: Python<'_>, name: &str) -> PyResult<()> {
+        let policy = &self.core;
+        wait(py, || policy.forget(name))?.map_err(|e| exception(py, &e))
+    }
+
+    /// Whether making and checking a connection may wait for a cache.
+    #[getter]
+    fn _has_cache(&self) -> bool {
+        self.known.has_cache()
+    }
+
     /// The socket of the TLSRPT collector.
     #[getter]
     fn _collector(&self) -> Option<std::path::PathBuf> {
@@ -183,7 +196,7 @@ impl Policy {
             knowing: core.clone(),
             core,
             shared,
-            known: Known::default(),
+            known: self.known.clone(),
             own,
             settled: true,
         }

@@ -178,6 +178,13 @@ class Policy:
         the parent. Raises `invalid`; what was read before then stays in use.
         """
 
+    def forget(self, name: str) -> None:
+        """Forgets that a host, or a domain's hosts, did TLS before: for one that stops doing so and means it.
+
+        What it proves later is remembered again. Raises `invalid` without a cache, `io` if that cannot be
+        written.
+        """
+
     def _with_source_address(self, address: str) -> Policy:
         """For `starttls.stdlib`: a policy that dials from this address.
 
@@ -203,6 +210,10 @@ class Policy:
     @property
     def _source_address(self) -> tuple[str, int] | None:
         """Host and port that are dialled from, if `_with_source_address` has set them."""
+
+    @property
+    def _has_cache(self) -> bool:
+        """Whether making and checking a connection may wait for a cache."""
 
     @property
     def _collector(self) -> str | None:

@@ -140,7 +140,12 @@ async def start(
     """
     loop = _loop()
     fresh = _Reader(limit=limit, loop=loop)
-    negotiation = Negotiation(protocol, host, stage, policy)
+    shared = _core.policy_of(policy)
+    if shared.level in _ASK:
+        peer = writer.get_extra_info("peername")
+        port = peer[1] if isinstance(peer, tuple) else 0
+        shared = (await _in_thread(loop, _core.look_up_host, protocol, host, port, shared)).policy
+    negotiation = Negotiation(protocol, host, stage, shared)
     return await _take_over(loop, reader, writer, negotiation, b"", fresh)
 
 
@@ -257,11 +262,15 @@ async def _connect(loop: asyncio.AbstractEventLoop, protocol: str, route: Route,
 async def _connect_host(
     loop: asyncio.AbstractEventLoop, protocol: str, host: str, port: int, policy: Policy, known: list[str]
 ) -> Session:
-    negotiation = Negotiation(protocol, host, "greeting", policy)
+    if policy._has_cache:
+        # It may be asked who did TLS before.
+        negotiation = await _in_thread(loop, Negotiation, protocol, host, "greeting", policy)
+    else:
+        negotiation = Negotiation(protocol, host, "greeting", policy)
     port = port or negotiation.default_port
     session = await _reach(loop, negotiation, policy, port, known)
     try:
-        await _shake(loop, session)
+        await _shake(loop, session, policy._has_cache)
     except BaseException:
         again = session._redial()
         session._drop()
@@ -337,9 +346,16 @@ def _look(sock: socket.socket) -> bytes | None:
         return None
 
 
-async def _shake(loop: asyncio.AbstractEventLoop, session: Session) -> None:
-    """The handshake. The deadline is the session's: past it, try_handshake raises."""
-    while (want := session.try_handshake()) != "done":
+async def _shake(loop: asyncio.AbstractEventLoop, session: Session, remembers: bool = False) -> None:
+    """The handshake. The deadline is the session's: past it, try_handshake raises.
+
+    remembers: its end may have to wait for a cache.
+    """
+
+    async def step() -> str:
+        return await _in_thread(loop, session.try_handshake) if remembers else session.try_handshake()
+
+    while (want := await step()) != "done":
         writing = want == "write" or session.wants_write
         await ready(loop, session.fileno(), want == "read", writing, session.time_left or 0)
 

@@ -78,6 +78,10 @@ impl Known {
         }
     }
 
+    pub(super) fn has_cache(&self) -> bool {
+        self.cache.is_some()
+    }
+
     /// For ``starttls.aio``, which sends its events itself.
     pub(super) fn collector(&self) -> Option<PathBuf> {
         match &self.tlsrpt {
