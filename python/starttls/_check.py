@@ -106,7 +106,7 @@ def _check_domain(
         # Not even the look-ups could be made.
         if screen:
             screen.verdict(policy.level, e, e.outcome)
-        nothing = {"survey": None, "hosts": [], "verdict": None}
+        nothing: dict[str, Any] = {"survey": None, "hosts": [], "verdict": None}
         return {**result(domain, policy.level, e.outcome, e), **nothing}, e
     if screen:
         screen.verdict(policy.level, checked.error, checked.outcome)

@@ -14,26 +14,15 @@ from typing import Any
 
 from starttls import _core, errors
 from starttls._core import Policy, Session
+from starttls._printable import printable
 
-__all__ = ["in_clear", "printable"]
+__all__ = ["in_clear"]
 
-_LINE = 512
 _ALL = 64 * 1024
-# As in the core: what reorders a terminal's text, what nobody sees, what some take for a line end.
-_MISLEADING = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
-
-
-def printable(line: bytes) -> str:
-    r"""A peer's bytes made safe for messages, JSON and terminals: `\xNN`, at most 512 bytes of them."""
-    text = line[:_LINE].decode("utf-8", "backslashreplace")
-    text = _MISLEADING.sub(lambda found: "".join(f"\\x{byte:02x}" for byte in found[0].encode()), text)
-    return text + "…" if len(line) > _LINE else text
 
 
 def in_clear(
-    host: str, port: int, addresses: Sequence[str], timeout: float, see: Callable[[str, str], object] | None
+    host: str, port: int, addresses: Sequence[str], timeout: float, see: Callable[[str, str], object] | None = None
 ) -> dict[str, Any]:
     """Asks one server. The keys: `keywords` of EHLO; `auth`: the mechanisms among them; `mail`: what became of
     MAIL FROM without TLS (`accepted`, `wants-tls`, `refused`), `reply` to it; `error`, if it got no further."""

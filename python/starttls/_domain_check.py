@@ -1,7 +1,7 @@
 """`starttls check DOMAIN`: what the domain publishes, what each of its mail hosts does, and what that comes to.
 
-Each host is asked on one connection at the level, as a sender would, and on one in clear. A third one is made only where
-the level kept us from learning what the host's TLS is worth: the level asks for less, or its look-ups ruled the host out.
+Each host is asked on one connection at the level, as a sender would, and on one in clear. A third one is made only
+where the level kept us from learning what the host's TLS is worth: it asks for less, or look-ups ruled the host out.
 """
 
 from collections.abc import Iterator
@@ -218,7 +218,7 @@ def _each_host(
 
 def _about(published: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     """What the survey has of a host: the records may have changed since."""
-    unknown = {"name": name, "preference": None, "addresses": [], "tlsa": None, "tlsa_usable": False}
+    unknown: dict[str, Any] = {"name": name, "preference": None, "addresses": [], "tlsa": None, "tlsa_usable": False}
     return published.get(name) or {**unknown, "named_by_sts": None, "error": None}
 
 
@@ -239,13 +239,9 @@ def _learn_more(host: Host, policy: Policy, screen: DomainScreen | None) -> None
     if host.is_untold:
         host.probe = _probe(host, policy, addresses)
         if screen and host.probe:
-            screen.say()
             screen.say("  what its TLS is, whatever the level:", "bold")
             screen.findings(host.probe)
-    if screen:
-        screen.say()
-        screen.say("  before TLS:", "bold")
-    host.clear = in_clear(host.name, host.port, addresses, policy.timeout, screen.line if screen else None)
+    host.clear = in_clear(host.name, host.port, addresses, policy.timeout)
     if screen:
         screen.clear(host.clear)
 

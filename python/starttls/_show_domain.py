@@ -16,8 +16,8 @@ _PROOFS = {
     "bogus": ("signed, and not valid", "red"),
 }
 _MAIL = {
-    "accepted": ("mail is taken without TLS", None),
-    "wants-tls": ("no mail without TLS (530)", "green"),
+    "accepted": ("MAIL FROM is accepted without TLS", None),
+    "wants-tls": ("no mail is taken without TLS", "green"),
     "refused": ("MAIL FROM is refused", None),
 }
 _STYLES = {"dane": "green", "sts": "green", "plain": "red", "may": "yellow", "verify": "yellow"}
@@ -99,16 +99,14 @@ class DomainScreen(Screen):
     def clear(self, clear: dict[str, Any]) -> None:
         """What came of asking it in clear."""
         if clear["keywords"] is not None:
-            self.fact("offers", ", ".join(clear["keywords"]) or "nothing")
+            self.fact("before TLS", f"it offers {', '.join(clear['keywords']) or 'nothing'}")
         if clear["auth"]:
-            self.fact("AUTH", f"in clear: {' '.join(clear['auth'])}", "red")
-        elif clear["auth"] is not None:
-            self.fact("AUTH", "not in clear", "green")
+            self.fact("before TLS", f"it offers AUTH: {' '.join(clear['auth'])}", "red")
         if clear["mail"]:
             text, style = _MAIL[clear["mail"]]
-            self.fact("mail", text, style)
+            self.fact("before TLS", f"{text}: {clear['reply']}", style)
         if clear["error"]:
-            self.fact("ended", clear["error"], "yellow")
+            self.fact("before TLS", clear["error"], "yellow")
 
     def domain_verdict(
         self,

@@ -77,8 +77,8 @@ ATTACKS = {
     "impersonate-forge": "take the server's place with any certificate, or redirect the mail by forging the MX, which "
     "is not signed",
     "forge": "redirect the mail by forging the MX: the MX is not signed, and no MTA-STS policy is enforced",
-    "hide-policy": "nothing to a sender that has the MTA-STS policy, short of a certificate from a trusted CA; from one "
-    "that has never had it, hide the policy and strip TLS",
+    "hide-policy": "nothing to a sender that has the MTA-STS policy, short of a certificate from a trusted CA; from "
+    "one that has never had it, hide the policy and strip TLS",
     "dnssec": "nothing, short of breaking DNSSEC or stealing the server's key; from senders that do not do DANE, strip "
     "TLS",
     "dnssec-sts": "nothing, short of breaking DNSSEC or stealing the server's key; senders without DANE have the "

@@ -78,12 +78,12 @@ def _add_scan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 Connects to every target of a list, as a sender would, and counts: who does TLS, with whom it is proven, by which
 versions, and what failed. The list may be of any length: neither it nor the results are kept in memory.""",
         epilog="""
-FILE: one target a line, as for `starttls check`; empty lines and those that begin with # are skipped. A line that is no
-target is a result with the error "invalid". What stands there twice is done twice (sort -u FILE). With --json one object
-a line as of `starttls check`, with its number in the list as "line", and at last {"summary": …}. With --resume what is
-done is kept in STATE, and the same call goes on after an end of any kind, even kill -9: no target is lost, those that
-were under way are done again, and the summary counts each once. Ctrl-C ends it with the summary so far. Exit status as
-`check`; 130 after Ctrl-C.""",
+FILE: one target a line, as for `starttls check`; empty lines and those that begin with # are skipped. A line that is
+no target is a result with the error "invalid". What stands there twice is done twice (sort -u FILE). With --json one
+object a line as of `starttls check`, with the line of the file as "line", and at last {"summary": …}. With --resume
+what is done is kept in STATE, and the same call goes on after an end of any kind, even kill -9: no target is lost,
+those that were under way are done again, and the summary counts each once. Ctrl-C ends it with the summary so far.
+Exit status as `check`; 130 after Ctrl-C.""",
     )
     scan.add_argument(
         "--level", choices=LEVELS, default="opportunistic", help="what must hold (default: opportunistic)"
