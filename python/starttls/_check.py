@@ -34,10 +34,8 @@ def check(arguments: argparse.Namespace) -> int:
 
     screen = None if arguments.json else DomainScreen(sys.stdout)
     failures = []
-    for number, target in enumerate(arguments.targets):
+    for target in arguments.targets:
         if screen:
-            if number:
-                screen.say()
             screen.heading(target.text)
         if target.protocol is None:
             found, error = _check_domain(target.text, policy, screen)

@@ -59,7 +59,8 @@ class Host:
 
     def _tls(self) -> str:
         seen = self.seen
-        if seen and seen.tls:
+        # Under a level that must know the peer the handshake ends where the certificate will not do.
+        if seen and (seen.tls or seen.certificate):
             return "yes"
         if seen and seen.because in _NO_TLS_BECAUSE:
             return "no"
@@ -80,7 +81,7 @@ class Host:
         return "untested" if not check else "match" if check.ok else "mismatch"
 
     def _pkix(self) -> bool:
-        if not self.seen or not self.seen.tls:
+        if not self.seen:
             return False
         checks = [self.seen.check(kind) for kind in ("chain", "name", "time")]
         return all(check is not None and check.ok for check in checks)
@@ -208,11 +209,11 @@ def _each_host(
             if screen:
                 screen.host(route.host, host.published)
             _connect(host, route.policy, screen)
-        if screen:
-            if host.outcome and host.outcome.peer.address:
-                screen.findings(host.outcome)
-            screen.verdict(policy.level, host.error, host.outcome)
+        if screen and host.outcome and host.outcome.peer.address:
+            screen.findings(host.outcome)
         _learn_more(host, policy, screen)
+        if screen:
+            screen.verdict(policy.level, host.error, host.outcome)
         yield host
 
 

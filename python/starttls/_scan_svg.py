@@ -8,9 +8,9 @@ from starttls._summary import Summary
 
 __all__ = ["svg", "write_svg"]
 
-_WIDTH = 760
+_WIDTH = 800
 _LEFT = 24
-_LABELS = 336
+_LABELS = 350
 _BARS = 260
 _ROW = 26
 _HEADING = 46
@@ -29,7 +29,7 @@ text { font: 14px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1b1f2
 }"""
 
 _BAD = ("do not", "of these", "MTA-STS, of no use")
-_GOOD = ("meet", "do TLS", "have", "are proven", "chose", "signed", "TLSA", "MTA-STS, enforced")
+_GOOD = ("meet", "do TLS", "prove", "are proven", "chose", "signed", "TLSA", "MTA-STS, enforced")
 
 
 def write_svg(name: str, summary: Summary, interrupted: bool) -> None:
@@ -51,7 +51,7 @@ def svg(summary: Summary, interrupted: bool = False) -> str:
     """The picture."""
     all_ = summary.targets
     title = f"STARTTLS with {all_} target{'' if all_ == 1 else 's'}"
-    told = [f"{summary['tls']} do TLS", f"{summary['pkix']} have a certificate that proves their name"]
+    told = [f"{summary['tls']} do TLS", f"{summary['pkix']} have a certificate that proves their name (PKIX)"]
     told += [f"{summary['dane']} are proven by DANE", f"{summary['no-tls']} do not offer TLS"]
     body = []
     y = _TOP
@@ -108,7 +108,7 @@ def _row(heading: str, name: str, n: int, all_: int, y: int) -> list[str]:
         f'<text x="{_LEFT + 12}" y="{y + 15}">{escape(_short(name))}</text>',
         f'<rect class="rail" x="{x}" y="{y + 3}" width="{_BARS}" height="16" rx="3"/>',
         *([f'<rect class="{kind}" x="{x}" y="{y + 3}" width="{length}" height="16" rx="2"/>'] if n else []),
-        f'<text class="number" x="{x + _BARS + 62}" y="{y + 15}">{n}</text>',
+        f'<text class="number" x="{x + _BARS + 72}" y="{y + 15}">{n}</text>',
         f'<text class="number small" x="{_WIDTH - _LEFT}" y="{y + 15}">{share}</text>',
     ]
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from starttls._show import Screen
-from starttls._verdict import HostFacts, Verdict
+from starttls._verdict import NO_MAIL, HostFacts, Verdict
 
 __all__ = ["DomainScreen"]
 
@@ -41,6 +41,7 @@ class DomainScreen(Screen):
             self._told_of_resolver = True
             for name, text in (("resolver", _UNTRUSTED), ("", _UNTRUSTED_TOO)):
                 self.fact(name, text, "yellow")
+        self.say()
 
     def _mx(self, found: dict[str, Any]) -> None:
         mx = found["mx"]
@@ -92,7 +93,6 @@ class DomainScreen(Screen):
 
     def host(self, name: str, host: dict[str, Any]) -> None:
         """What follows is about this host."""
-        self.say()
         preference = host["preference"]
         self.heading(name if preference is None else f"{name} (preference {preference})")
 
@@ -117,21 +117,20 @@ class DomainScreen(Screen):
         advice: list[str],
     ) -> None:
         """The end of it, in words."""
-        self.say()
         self.heading(f"{domain}: {verdict.says}")
         if len({one.level for _, one in hosts}) > 1:
             for host, one in hosts:
                 self.fact(one.level, host.name, _STYLES.get(one.level, "red"))
-            assert weakest
+        taking = {one.level for _, one in hosts if one.level not in NO_MAIL}
+        if weakest and len(taking) > 1:
             self.fact("weakest", f"{weakest.name}: whoever is on the path can block the others")
-        if hosts:
-            self.say("  someone on the path could: " + verdict.could, _STYLES.get(verdict.level, "red"))
+        if verdict.attack != "not-known":
+            self.say("  what an attacker on the path could do: " + verdict.could, _STYLES.get(verdict.level, "red"))
         for line in advice:
             self.fact("advice", line)
 
     def no_mail(self, domain: str) -> None:
         """There is nothing to protect."""
-        self.say()
         self.heading(f"{domain}: takes no mail")
 
 

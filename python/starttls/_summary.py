@@ -18,8 +18,11 @@ def words_of(outcome: Outcome | None, error: errors.Error | None, bad_line: bool
     if outcome is None:
         return words
     if outcome.tls:
-        words += ["tls", f"version:{outcome.tls.version.replace(' ', '-')}"]
+        words.append(f"version:{outcome.tls.version.replace(' ', '-')}")
         words += ["forward-secrecy"] if outcome.tls.forward_secrecy else []
+    # Under a level that must know the peer the handshake ends where the certificate will not do.
+    if outcome.tls or outcome.certificate:
+        words.append("tls")
         checks = [outcome.check(kind) for kind in ("chain", "name", "time")]
         words += ["pkix"] if all(check and check.ok for check in checks) else []
         dane = outcome.check("dane")
@@ -105,7 +108,7 @@ class Summary:
                 [
                     (f"meet the level {self._level}", self["met"]),
                     ("do TLS", self["tls"]),
-                    ("have a certificate that proves the name (PKIX)", self["pkix"]),
+                    ("prove their name by a certificate (PKIX)", self["pkix"]),
                     ("are proven by DANE", self["dane"]),
                     ("chose a cipher with forward secrecy", self["forward-secrecy"]),
                     ("do not offer TLS", self["no-tls"]),

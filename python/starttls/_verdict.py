@@ -8,11 +8,11 @@ which of the hosts can be reached at all, so a domain is as good as its weakest 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["LEVELS", "HostFacts", "Verdict", "decide", "of_domain"]
+__all__ = ["ATTACKS", "LEVELS", "NO_MAIL", "SAYS", "TABLE", "HostFacts", "Verdict", "decide", "of_domain", "of_host"]
 
 # The first are the weakest. Behind the gap: what no mail goes to, and so betrays none.
 LEVELS = ("plain", "may", "verify", "encrypt", "dane-host", "sts", "dane", "refused", "held", "unknown")
-_NO_MAIL = ("refused", "held", "unknown")
+NO_MAIL = ("refused", "held", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +130,14 @@ def decide(mx: str, tlsa: str, sts: str, tls: str, pkix: str) -> Verdict:
 
 
 def of_host(host: HostFacts) -> Verdict:
-    """The verdict on one host."""
+    """The same of a host's facts."""
     return decide(host.mx, host.tlsa, host.sts, host.tls, host.pkix)
 
 
 def of_domain(hosts: Iterable[HostFacts]) -> tuple[Verdict, HostFacts | None]:
     """The verdict on a domain, and the host that is to blame: the weakest that mail goes to, if there is one."""
     verdicts = [(of_host(host), host) for host in hosts]
-    taking = [one for one in verdicts if one[0].level not in _NO_MAIL]
+    taking = [one for one in verdicts if one[0].level not in NO_MAIL]
     if not verdicts:
         return Verdict("unknown", "not-known"), None
     return min(taking or verdicts, key=lambda one: LEVELS.index(one[0].level))
