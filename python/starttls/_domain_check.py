@@ -114,7 +114,9 @@ class Host:
 
 
 def _sts(found: dict[str, Any], host: dict[str, Any]) -> str:
-    match found["sts"]["mode"]:
+    sts = found["sts"]
+    # A policy behind a record that will not do is one that no sender asks for.
+    match sts["mode"] if sts["failure"] is None and sts["id"] is not None else None:
         case "enforce":
             return "enforce" if host["named_by_sts"] else "unnamed"
         case "testing":

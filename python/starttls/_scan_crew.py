@@ -31,7 +31,11 @@ class Crew:
 
     def __init__(self, threads: int, per_network: int) -> None:
         self._most = per_network
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        # For the threads: there may be a job to take. Who takes one wakes the next.
+        self._work_there = threading.Condition(self._lock)
+        # For the one who puts and waits.
+        self._moved = threading.Condition(self._lock)
         self._jobs: deque[Job] = deque()
         self._longest = 2 * threads
         # Those put aside, the oldest first. When there are that many nothing new is begun.
@@ -50,36 +54,36 @@ class Crew:
 
     def put(self, job: Job, seconds: float) -> bool:
         """Adds a job. False if there was no room for it within the time. Raises what one of the threads has raised."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopped or len(self._jobs) < self._longest, seconds)
+        with self._lock:
+            self._moved.wait_for(lambda: self._stopped or len(self._jobs) < self._longest, seconds)
             self._raise()
             if len(self._jobs) >= self._longest:
                 return False
             self._jobs.append(job)
-            self._changed.notify()
+            self._work_there.notify()
             return True
 
     def wait(self, seconds: float) -> None:
         """Until something has happened, or that long. Raises as `put`."""
-        with self._changed:
-            self._changed.wait(seconds)
+        with self._lock:
+            self._moved.wait(seconds)
             self._raise()
 
     def rest(self, seconds: float) -> bool:
         """There are no more jobs. Whether all are done, within this time. Raises as `put`."""
-        with self._changed:
+        with self._lock:
             self._no_more = True
-            self._changed.notify_all()
-            done = self._changed.wait_for(self._is_done, seconds)
+            self._work_there.notify_all()
+            done = self._moved.wait_for(self._is_done, seconds)
             self._raise()
             return done
 
     def stop(self, seconds: float) -> bool:
         """Begins nothing more, and waits that long for what is under way. Whether it has ended."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
-            self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._running == 0, seconds)
+            self._work_there.notify_all()
+            return self._moved.wait_for(lambda: self._running == 0, seconds)
 
     def _is_done(self) -> bool:
         return self._stopped or (not self._jobs and not self._aside and self._running == 0)
@@ -97,28 +101,31 @@ class Crew:
             except StopIteration:
                 pass
             except BaseException as e:
-                with self._changed:
+                with self._lock:
                     self._failure = self._failure or e
                     self._stopped = True
-            with self._changed:
+                    self._work_there.notify_all()
+            with self._lock:
                 self._running -= 1
                 self._leave(networks)
                 if wanted is not None:
                     self._aside.append((job, wanted))
                     self._room = True
-                self._changed.notify_all()
+                self._moved.notify()
 
     def _take(self) -> tuple[Job, frozenset[str]] | None:
         """A job to go on with, and the networks in which it has a place now."""
-        with self._changed:
+        with self._lock:
             while not self._stopped:
                 if found := self._from_aside() or self._from_jobs():
                     self._running += 1
+                    if self._room or self._jobs:
+                        self._work_there.notify()
                     return found
                 if self._no_more and self._is_done():
-                    self._changed.notify_all()
+                    self._work_there.notify_all()
                     return None
-                self._changed.wait()
+                self._work_there.wait()
             return None
 
     def _from_aside(self) -> tuple[Job, frozenset[str]] | None:
@@ -135,7 +142,7 @@ class Crew:
     def _from_jobs(self) -> tuple[Job, frozenset[str]] | None:
         if not self._jobs or len(self._aside) >= self._most_aside:
             return None
-        self._changed.notify_all()
+        self._moved.notify()
         return self._jobs.popleft(), frozenset()
 
     def _leave(self, networks: frozenset[str]) -> None:

@@ -1,6 +1,7 @@
 """What the command is told to check: `smtp://host[:port]`, any protocol word, or a bare domain."""
 
 import argparse
+from functools import cache
 from urllib.parse import SplitResult, urlsplit
 
 from starttls import _core
@@ -47,10 +48,11 @@ def target(text: str) -> Target:
         raise argparse.ArgumentTypeError(str(e)) from None
 
 
-def words() -> list[str]:
+@cache
+def words() -> tuple[str, ...]:
     """Every word that a target may begin with."""
     rows = _core.protocols()
-    return [row[0] for row in rows] + [row[2] for row in rows if row[2]]
+    return (*(row[0] for row in rows), *(row[2] for row in rows if row[2]))
 
 
 def _host_and_port(text: str, url: SplitResult) -> tuple[str, int]:

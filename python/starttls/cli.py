@@ -9,18 +9,30 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from os import devnull
+from typing import TYPE_CHECKING
 
 from starttls import _core, errors
 from starttls._command import LEVELS, MET, NOT_MET, add_policy_options, count, seconds, usage
 from starttls._show import Screen
 from starttls._targets import target
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 __all__ = ["main"]
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose help and usage do not get lost without a word where they cannot be written."""
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        if message:
+            (file or sys.stderr).write(message)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="starttls",
         description="STARTTLS for mail software: see what a server offers and what can be proven about it.",
         epilog="Exit status: 0 all met, 1 some not met, 2 usage, 3 only temporary failures.",
@@ -40,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_check(commands: "argparse._SubParsersAction[_Parser]") -> None:
     check = commands.add_parser(
         "check",
         help="connect, upgrade, and say what was obtained",
@@ -70,7 +82,7 @@ met, 1 some not met, 2 usage, 3 only temporary failures. --json has of a domain 
     check.set_defaults(run=_check)
 
 
-def _add_scan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_scan(commands: "argparse._SubParsersAction[_Parser]") -> None:
     scan = commands.add_parser(
         "scan",
         help="check a list of domains, many at once",
@@ -101,7 +113,7 @@ Exit status as `check`; 130 after Ctrl-C.""",
     scan.set_defaults(run=_scan)
 
 
-def _add_forget(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_forget(commands: "argparse._SubParsersAction[_Parser]") -> None:
     forget = commands.add_parser(
         "forget",
         help="forget that a host did TLS before",
