@@ -47,18 +47,15 @@ def scan(arguments: argparse.Namespace) -> int:
         return usage(e.message)
     summary = Summary(policy.level)
     with ExitStack() as stack:
-        known: Listing | None = None
-        # A pipe can be read once only.
-        if os.path.isfile(arguments.file) and (arguments.resume is not None or sys.stderr.isatty()):
-            known = listing(arguments.file)
-        state = None
-        if arguments.resume is not None:
-            if known is None:
-                return usage(f"--resume needs a file: {arguments.file} is none")
-            try:
+        try:
+            known = _read_before(arguments)
+            state = None
+            if arguments.resume is not None:
+                if known is None:
+                    return usage(f"--resume needs a file: {arguments.file} is none")
                 state = stack.enter_context(State(arguments.resume, known, policy.level, summary.add))
-            except BadState as e:
-                return usage(str(e))
+        except (BadState, OSError) as e:
+            return usage(str(e))
         progress = Progress(sys.stderr, known.entries if known else None, summary.done)
         run = _Run(policy, summary, state, progress, arguments.json)
         interrupted, is_over = run.go(arguments.file, Crew(arguments.jobs, arguments.per_network))
@@ -84,6 +81,19 @@ def scan(arguments: argparse.Namespace) -> int:
     if not summary.failed and not summary["bad-line"]:
         return MET
     return TEMPORARY if summary.failed == summary["temporary"] and not summary["bad-line"] else NOT_MET
+
+
+def _read_before(arguments: argparse.Namespace) -> Listing | None:
+    """What can be known of the list before it is read; None where that is nothing or nobody needs it."""
+    if arguments.file == "-":
+        return None
+    if not os.path.isfile(arguments.file):
+        # A pipe can be opened once only.
+        os.stat(arguments.file)
+        return None
+    with open(arguments.file, "rb"):
+        pass
+    return listing(arguments.file) if arguments.resume is not None or sys.stderr.isatty() else None
 
 
 class _Run:
