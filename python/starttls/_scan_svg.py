@@ -29,7 +29,7 @@ text { font: 14px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1b1f2
 }"""
 
 _BAD = ("do not", "of these", "MTA-STS, of no use")
-_GOOD = ("meet", "do TLS", "prove", "are proven", "chose", "signed", "TLSA", "MTA-STS, enforced")
+_GOOD = ("meet", "do TLS", "prove", "match", "chose", "signed", "TLSA", "MTA-STS, enforced")
 
 
 def write_svg(name: str, summary: Summary, interrupted: bool) -> None:
@@ -52,7 +52,7 @@ def svg(summary: Summary, interrupted: bool = False) -> str:
     all_ = summary.targets
     title = f"STARTTLS with {all_} target{'' if all_ == 1 else 's'}"
     told = [f"{summary['tls']} do TLS", f"{summary['pkix']} have a certificate that proves their name (PKIX)"]
-    told += [f"{summary['dane']} are proven by DANE", f"{summary['no-tls']} do not offer TLS"]
+    told += [f"{summary['dane']} match their TLSA records", f"{summary['no-tls']} do not offer TLS"]
     body = []
     y = _TOP
     for heading, rows in summary.groups():

@@ -109,7 +109,7 @@ class Summary:
                     (f"meet the level {self._level}", self["met"]),
                     ("do TLS", self["tls"]),
                     ("prove their name by a certificate (PKIX)", self["pkix"]),
-                    ("are proven by DANE", self["dane"]),
+                    ("match their TLSA records (DANE)", self["dane"]),
                     ("chose a cipher with forward secrecy", self["forward-secrecy"]),
                     ("do not offer TLS", self["no-tls"]),
                     ("do not meet the level", self.failed),

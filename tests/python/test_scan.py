@@ -612,3 +612,39 @@ def test_a_picture_of_anything():
         width = float(root.get("width"))
         for bar in root.iter("{http://www.w3.org/2000/svg}rect"):
             assert 0 < float(bar.get("width")) <= width
+
+
+# --- the real ones -----------------------------------------------------------------------------------
+
+
+def test_real_domains(servers, tmp_path):
+    """What a scan obtains of every domain of tests/tlsa/domains.tsv is what the table says, and it counts right."""
+    listed = json.loads(Path(os.environ["STARTTLS_SERVERS"]).read_text())
+    if "smtp_port" not in listed.get("dns", {}) or not listed.get("sts", {}).get("port"):
+        pytest.skip("name servers, Postfix or the policy host were left out")
+    table = {}
+    for text in (Path(__file__).parents[1] / "tlsa" / "domains.tsv").read_text().splitlines():
+        columns = text.split("\t")
+        if len(columns) > 5 and not text.startswith("#") and columns[4] != "-":
+            table[columns[0]] = columns[4].split("|")
+    assert len(table) > 50
+    port = listed["dns"]["smtp_port"]
+    options = ["--resolver", listed["dns"]["resolver"], "--ca-file", servers.ca_file, "--port", port]
+    options += ["--sts-port", listed["sts"]["port"], "--per-network", 8, "--timeout", 20, "--json"]
+    # The policy host is proven by the system's trust store, whatever the policy's CA is.
+    trust = environment(SSL_CERT_FILE=servers.ca_file, SSL_CERT_DIR="/nonexistent")
+    child = start(*options, write(tmp_path / "list", list(table)), env=trust)
+    out, err = child.communicate(timeout=300)
+    assert child.returncode == 1 and err == b""
+    *results, last = map(json.loads, out.splitlines())
+    wrong, obtained = [], Counter()
+    for one in results:
+        came = one["error"] or ("plain" if one["outcome"]["channel"] == "plain" else one["outcome"]["effective"])
+        obtained[came] += 1
+        if came not in table.pop(one["target"]):
+            wrong.append(f"{one['target']}: {came}: {one['message']}")
+    assert not wrong and not table
+    summary = last["summary"]
+    assert summary["errors"]["null-mx"] == 1 and summary["plain_because"] == {"not-offered": obtained["plain"]}
+    assert summary["proven_by"]["dane"] == obtained["dane"] > 20
+    assert summary["met"] + sum(summary["errors"].values()) == summary["targets"] == len(results)
