@@ -1,4 +1,5 @@
-# `make help` lists the targets. CC, CFLAGS, LDFLAGS, PREFIX, LIBDIR, INCLUDEDIR and DESTDIR are respected.
+# `make help` lists the targets. CC, CFLAGS, LDFLAGS, PREFIX, LIBDIR, INCLUDEDIR and DESTDIR are respected;
+# FEATURES=unbound builds a C library that can validate DNSSEC itself.
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 SONAME  := libstarttls.so.$(firstword $(subst ., ,$(VERSION)))
@@ -15,6 +16,8 @@ SO     := $(OUT)/libstarttls.so.$(VERSION)
 VENV   := target/venv
 PYTHON := $(VENV)/bin/python
 CARGO  := cargo
+FEATURES ?=
+UNBOUND  := $(if $(filter unbound,$(FEATURES)),-lunbound)
 # In CI the committed Cargo.lock must be right.
 LOCKED := $(if $(CI),--locked)
 
@@ -30,13 +33,13 @@ build: $(SO) ## build the C library: target/release/libstarttls.{so,a} (the defa
 
 # cargo knows best whether it is up to date.
 $(OUT)/libstarttls_capi.a: FORCE
-	$(CARGO) build --release $(LOCKED) -p starttls-capi
+	$(CARGO) build --release $(LOCKED) -p starttls-capi $(if $(FEATURES),--features '$(FEATURES)')
 
 # rustc's own cdylib cannot version symbols.
 $(SO): $(OUT)/libstarttls_capi.a target/libstarttls.map
 	$(CC) -shared -o $@ $(CFLAGS) $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=target/libstarttls.map \
 	    -Wl,-z,nodelete -Wl,-z,defs -Wl,--gc-sections -Wl,--whole-archive $< -Wl,--no-whole-archive \
-	    $$(pkg-config --libs openssl) -lgcc_s -lpthread -ldl -lm -lc
+	    $$(pkg-config --libs openssl) $(UNBOUND) -lgcc_s -lpthread -ldl -lm -lc
 	ln -sf $(@F) $(OUT)/$(SONAME)
 	ln -sf $(SONAME) $(OUT)/libstarttls.so
 	ln -sf libstarttls_capi.a $(OUT)/libstarttls.a
@@ -69,6 +72,9 @@ $(VENV)/installed: $(VENV)/made-from $(PYTHON_SOURCES)
 
 python: $(VENV)/installed ## build the Python package and install it in target/venv
 
+# The feature that wants libunbound.
+validating = if pkg-config --exists libunbound; then $(1); else echo "left out: libunbound is not installed (libunbound-dev)"; fi
+
 test: ## install what is missing, then run all tests, also against real servers
 	tests/setup build test venv
 	$(MAKE) build python examples
@@ -80,6 +86,8 @@ check bench: export STARTTLS_RESOLV_CONF := $(CURDIR)/tests/servers/resolv.conf
 check: ## the tests alone; those with real servers want $$STARTTLS_SERVERS (see tests/servers/run.py)
 	[ -z "$$STARTTLS_SERVERS" ] || $(PYTHON) tests/servers/check.py
 	$(CARGO) test $(LOCKED)
+	$(call validating,$(CARGO) test $(LOCKED) -p starttls --lib --features unbound dns::)
+	$(call validating,$(CARGO) test $(LOCKED) -p conformance --features unbound --test domains)
 	sh tests/c/run
 	$(PYTHON) -m pytest -q tests/python
 
@@ -95,6 +103,7 @@ component = if $(CARGO) $(1) --version >/dev/null 2>&1; then $(2); \
 lint: python ## formats, warnings and types
 	$(call component,fmt,$(CARGO) fmt --all --check)
 	$(call component,clippy,PYO3_PYTHON=$(CURDIR)/$(PYTHON) $(CARGO) clippy $(LOCKED) --workspace --all-targets -- -D warnings)
+	$(call component,clippy,$(call validating,$(CARGO) clippy $(LOCKED) -p starttls --all-targets --all-features -- -D warnings))
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(LOCKED) --no-deps --quiet
 	if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check bans licenses sources; fi
 	$(VENV)/bin/ruff check .
@@ -117,7 +126,7 @@ target/starttls.pc: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCLUDEDIR)' '' 'Name: starttls' \
 	    'Description: STARTTLS for mail software' 'Version: $(VERSION)' 'Requires.private: openssl' \
-	    'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lstarttls' 'Libs.private: -lgcc_s -lpthread -ldl -lm' >$@
+	    'Cflags: -I$${includedir}' 'Libs: -L$${libdir} -lstarttls' 'Libs.private: $(UNBOUND) -lgcc_s -lpthread -ldl -lm' >$@
 
 # Does not call cargo when there is a build: root may not have it.
 install: target/starttls.pc ## install library, header and starttls.pc

@@ -15,7 +15,8 @@
  * A policy is what must hold, an outcome is what did; there is a session only where the outcome meets
  * the policy. starttls_connect dials, starttls_upgrade takes a socket, starttls_accept is the server's
  * side; all wait. Event loops use starttls_negotiation_new and starttls_try_..., programs with an SSL
- * of their own starttls_prepare and starttls_check. Link with `pkg-config --cflags --libs starttls`;
+ * of their own starttls_prepare and starttls_check. Mail to a domain, by what it asks of its senders:
+ * starttls_connect_domain, or starttls_routes_find for daemons that dial themselves. Link with `pkg-config --cflags --libs starttls`;
  * add --static for the archive.
  *
  * FUNCTIONS take inputs, then outputs, then `starttls_error **error`. What makes something returns it
@@ -33,8 +34,10 @@
  * The words of errors, which never change; other words may be added:
  *     not-offered refused malformed injected too-long closed stripped             the dialog
  *     handshake                                                                   TLS
- *     fingerprint-mismatch untrusted expired name-mismatch name-insecure          the peer
- *     lookup-failed timeout io                                                    the network
+ *     fingerprint-mismatch dane-mismatch no-dane untrusted expired name-mismatch
+ *     name-insecure                                                               the peer
+ *     lookup-failed dns-bogus null-mx sts-unavailable sts-mismatch                the domain
+ *     timeout io                                                                  the network
  *     invalid (the caller's input) unsupported bug (a fault in this library; it never aborts)
  *
  * OWNERSHIP. What a function makes, and a failed call's `error`, is the caller's, who frees it with the
@@ -42,6 +45,11 @@
  * were asked of and end with it (but the outcome of starttls_check is the caller's). Arguments are
  * copied. A policy is frozen by its first use (connect, derive, ready and so on): later setters fail
  * with `invalid`. Sessions keep what they need of it, so it may be freed first.
+ *
+ * CALLBACKS. A policy may be given functions of the program's, for DNS and for a cache. They are called on the
+ * thread, and in the process, that made the call which needs them; they return false where they cannot say, and
+ * never leave by longjmp or an exception. What they are handed (names, answers, values) ends when they return;
+ * what they find they hand over by calls, which copy it. They may call this library.
  *
  * THREADS. A policy can be used by many threads at once. Of one session, one thread may read while
  * another writes; starttls_close may be called by any. Setters and _free want the object to themselves.
@@ -107,6 +115,11 @@ struct ssl_ctx_st;
 #define STARTTLS_FAILED -1
 
 /**
+ * An answer that a look-up function fills. It belongs to the library, and is gone when the function returns.
+ */
+typedef struct starttls_answer starttls_answer;
+
+/**
  * Why a call failed: a word for programs, a sentence for people, and the outcome so far.
  */
 typedef struct starttls_error starttls_error;
@@ -130,8 +143,8 @@ typedef struct starttls_error starttls_error;
 typedef struct starttls_negotiation starttls_negotiation;
 
 /**
- * What did happen on a connection. It belongs to its session or error; only that of `starttls_check`
- * is the caller's.
+ * What did happen on a connection. It belongs to its session, error or later outcome; only that of
+ * `starttls_check` is the caller's.
  */
 typedef struct starttls_outcome starttls_outcome;
 
@@ -141,9 +154,88 @@ typedef struct starttls_outcome starttls_outcome;
 typedef struct starttls_policy starttls_policy;
 
 /**
+ * The TLS reports of one period, for those who send their own: first events are added, then the reports are taken out one
+ * by one.
+ *
+ *     starttls_reports *reports = starttls_reports_new("Example", "tls@example.org", begin, end, &error);
+ *     ... for each line that was written: starttls_reports_add(reports, line, &error);
+ *     while (starttls_reports_next(reports, &error)) {
+ *         ... mail or post starttls_reports_gzip(reports, &n) to starttls_reports_rua(reports, i)
+ *     }
+ *
+ * Memory is bounded: what has no room is still counted, in rows that say so. Not for several threads at once.
+ */
+typedef struct starttls_reports starttls_reports;
+
+/**
+ * The hosts of a domain in their order, each with its addresses and with the policy that holds there: for
+ * daemons that dial themselves. Nothing is dialled.
+ *
+ *     starttls_routes *routes = starttls_routes_find(domain, policy, &error);
+ *     while (starttls_routes_left(routes) > 0) {
+ *         if (!starttls_routes_next(routes, &error)) {
+ *             ... this host will not do: log it, remember whether it is temporary
+ *             starttls_error_free(error);
+ *             error = NULL;
+ *             continue;
+ *         }
+ *         ... dial starttls_routes_address(routes, i), then starttls_upgrade or starttls_negotiation_new
+ *         ... with starttls_routes_host(routes) and starttls_routes_policy(routes)
+ *     }
+ *
+ * Looking up waits, so event loops do it in a thread or a process of its own. Not for several threads at once.
+ */
+typedef struct starttls_routes starttls_routes;
+
+/**
  * A connection that was negotiated, over TLS or, where the policy allows it, in clear.
  */
 typedef struct starttls_session starttls_session;
+
+/**
+ * What a domain publishes: mail hosts, TLSA records, MTA-STS, TLSRPT. For people who look at a domain, their own
+ * or another's.
+ */
+typedef struct starttls_survey starttls_survey;
+
+/**
+ * Where a get function puts what it finds. It belongs to the library, and is gone when the function returns.
+ */
+typedef struct starttls_value starttls_value;
+
+/**
+ * Answers a DNS question: the records of this name (A-labels, no dot at the end) and type (1 A, 15 MX, 16 TXT,
+ * 28 AAAA, 33 SRV, 52 TLSA, 5 CNAME), CNAMEs followed. True with an answer, which has no records where there are
+ * none; false where nobody knows now, which is `lookup-failed` and never "no records". It should not take longer
+ * than so many milliseconds.
+ */
+typedef bool (*starttls_lookup)(const char *name,
+                                uint16_t type,
+                                int milliseconds,
+                                starttls_answer *answer,
+                                void *userdata);
+
+/**
+ * Finds what was put under this key, and hands it over by `starttls_value_set`; without that call nothing is there, or it
+ * has expired. False where the cache cannot be asked now.
+ */
+typedef bool (*starttls_cache_get)(const char *key, starttls_value *value, void *userdata);
+
+/**
+ * Keeps these `n` bytes (128 KiB at most) under this key, in place of what was there, until this time (seconds
+ * since 1970) at the latest: who reads at the same time gets the old or the new value, whole. False where it
+ * cannot be kept now.
+ */
+typedef bool (*starttls_cache_put)(const char *key,
+                                   const void *value,
+                                   size_t n,
+                                   int64_t expires,
+                                   void *userdata);
+
+/**
+ * Takes away what is under this key; that nothing is there is no failure. False where it cannot be done now.
+ */
+typedef bool (*starttls_cache_remove)(const char *key, void *userdata);
 
 #ifdef __cplusplus
 extern "C" {
@@ -165,20 +257,29 @@ const char *starttls_protocol_name(size_t i);
 /**
  * A policy of this level, with a time-out of 30 seconds and the system's trust store:
  *
- * | level           | TLS        | who the peer must be                                    |
- * |-----------------|------------|---------------------------------------------------------|
- * | `none`          | never      |                                                         |
- * | `may`           | if offered | anyone                                                  |
- * | `encrypt`       | required   | anyone                                                  |
- * | `fingerprint`   | required   | has a certificate or key of a given SHA-256             |
- * | `verify`        | required   | has a certificate of a trusted root for the host's name |
- * | `opportunistic` | if offered | anyone                                                  |
- * | `strict`        | required   | as `verify`, and the name not from insecure DNS         |
+ * | level           | TLS        | who the peer must be                                        |
+ * |-----------------|------------|-------------------------------------------------------------|
+ * | `none`          | never      |                                                             |
+ * | `may`           | if offered | anyone                                                      |
+ * | `encrypt`       | required   | anyone                                                      |
+ * | `fingerprint`   | required   | has a certificate or key of a given SHA-256                 |
+ * | `verify`        | required   | has a certificate of a trusted root for the host's name     |
+ * | `dane`          | depends    | as the host's secure TLSA records say; without: as `may`    |
+ * | `dane-only`     | required   | as the host's secure TLSA records say; without: `no-dane`   |
+ * | `opportunistic` | depends    | as its domain asks: by DANE, else MTA-STS, else as `may`    |
+ * | `strict`        | required   | by DANE where it can be had, else as `verify`; and the name |
+ * |                 |            | not from insecure DNS                                       |
  *
- * `invalid` for another word, `unsupported` for `dane` and `dane-only`. Free it with
- * `starttls_policy_free`.
+ * Where secure TLSA records are there and none can be used, `dane` and `opportunistic` require TLS, with anyone.
+ * A look-up of TLSA records that fails is an error that may mend itself, never less TLS. They are looked up for `smtp`,
+ * and for other protocols at `dane` and `dane-only`; by event loops and for an `SSL` of the program's own they are
+ * handed in (`starttls_policy_add_tlsa`, or the policy of `starttls_routes_policy`): nothing waits there. MTA-STS is
+ * a domain's: `starttls_connect_domain`.
+ *
+ * `invalid` for another word. Free it with `starttls_policy_free`.
  */
-starttls_policy *starttls_policy_new(const char *level, starttls_error **error);
+starttls_policy *starttls_policy_new(const char *level,
+                                     starttls_error **error);
 
 /**
  * A policy for one connection, made from one for all of them. Cheap: it shares what was read and
@@ -332,9 +433,205 @@ bool starttls_policy_ready(const starttls_policy *policy,
                            starttls_error **error);
 
 /**
- * Frees a policy. Sessions and derived policies keep what they need of it. NULL does nothing.
+ * Frees a policy. Sessions and derived policies keep what they need of it. That of `starttls_routes_policy` is left
+ * alone. NULL does nothing.
  */
 void starttls_policy_free(starttls_policy *policy);
+
+/**
+ * Hand in a TLSA record (RFC 6698) of the host that the program has looked up itself: its three numbers
+ * and the `n` bytes of its data. May be called several times. For levels `dane`, `dane-only`,
+ * `opportunistic` and `strict`, and for one host: on a policy derived for its connection. It wants
+ * `starttls_policy_set_tlsa_proof`: else the first use is `invalid`, as it is at another level. A record
+ * that mail servers cannot use (RFC 7672: usages 0 and 1, unknown numbers, data of the wrong length) is
+ * passed over, and counts as RFC 7672 has it if no other is there.
+ */
+bool starttls_policy_add_tlsa(starttls_policy *policy,
+                              uint32_t usage,
+                              uint32_t selector,
+                              uint32_t matching,
+                              const void *data,
+                              size_t n,
+                              starttls_error **error);
+
+/**
+ * How the program's own look-up of TLSA records went: `secure` (DNSSEC proves the answer; with no record
+ * added it proves that there are none), `insecure`, `bogus`, `indeterminate` (nobody has validated it), or
+ * `failed`. After `bogus` and `failed` a connection at a level that heeds TLSA records fails, for the time
+ * being, and is not tried with less. It is to be weaker than `secure` where the host's addresses are (RFC 7672
+ * section 2.2). Not set: `starttls_connect` and `starttls_upgrade` look up themselves.
+ */
+bool starttls_policy_set_tlsa_proof(starttls_policy *policy,
+                                    const char *proof,
+                                    starttls_error **error);
+
+/**
+ * Look TLSA records up for this port though another is dialled: behind a port forwarding, or where the
+ * program has made the connection and its port is not the protocol's own.
+ */
+bool starttls_policy_set_tlsa_port(starttls_policy *policy,
+                                   uint16_t port,
+                                   starttls_error **error);
+
+/**
+ * The port at which a domain's hosts are dialled, in place of 25 or of what the SRV records say. Calls that
+ * name a host have a port of their own.
+ */
+bool starttls_policy_set_port(starttls_policy *policy,
+                              uint16_t port,
+                              starttls_error **error);
+
+/**
+ * The port of the host that has a domain's MTA-STS policy, for tests: RFC 8461 knows 443 only.
+ */
+bool starttls_policy_set_sts_port(starttls_policy *policy, uint16_t port, starttls_error **error);
+
+/**
+ * Whom to ask in DNS: `192.0.2.1`, `192.0.2.1:5353`, `[2001:db8::1]:53`, several with commas. What they say of
+ * DNSSEC (the AD bit) counts if all are on this machine, or with ` trust-ad` behind, which says that they and
+ * the way to them are trusted. Or `unbound`, `unbound:/etc/unbound/root.key`: validates in this process,
+ * `unsupported` in builds without that. Not set: what /etc/resolv.conf says when it is asked.
+ */
+bool starttls_policy_set_resolver(starttls_policy *policy,
+                                  const char *resolver,
+                                  starttls_error **error);
+
+/**
+ * Where to keep what was learnt of others: MTA-STS policies, and who proved its name over TLS before.
+ *
+ * | cache               | where                                                                         |
+ * |---------------------|-------------------------------------------------------------------------------|
+ * | `directory:PATH`    | in this directory, which is made if its parent is there; also a PATH with a / |
+ * | `directory`         | in the system's place for such things                                         |
+ * | `memory`            | in this process                                                               |
+ * | `redis://HOST:PORT` | in Redis or Valkey, for a fleet; also `unix:///PATH`                          |
+ *
+ * A directory serves any number of processes at once, and the children of a fork; `memory` is copied by a fork, and
+ * then each has its own. A cache that is away later is no error: mail goes on without it, and the outcome has a
+ * note. Without a cache nothing is remembered: each policy is fetched anew, and a peer that does not offer TLS any
+ * more is no surprise. `invalid` for other words, `io` if the directory cannot be made, `unsupported` if Redis
+ * is not built in.
+ */
+bool starttls_policy_set_cache(starttls_policy *policy,
+                               const char *cache,
+                               starttls_error **error);
+
+/**
+ * What the program knows of destinations and does not want to learn from DNS: a table, read now, or a STARTTLS
+ * Everywhere list (JSON). A row replaces the policy's level and what goes with it, for that destination.
+ *
+ *     # destination           level        what goes with it
+ *     example.org             verify       name=mx.example.net
+ *     .example.org            encrypt      min-tls=1.3
+ *     [mail.example.com]:587  fingerprint  sha256=5b1f...
+ *     *                       may
+ *
+ * What goes with it: `name=` (the certificate is for this name), `sha256=`, `ca=` (a PEM file), `min-tls=`.
+ * `invalid` with the line and what to do about it.
+ */
+bool starttls_policy_set_destinations(starttls_policy *policy,
+                                      const char *file,
+                                      starttls_error **error);
+
+/**
+ * Tell the TLSRPT collector at this Unix socket (`tlsrpt-collectd`) how TLS went with each host, in each
+ * `starttls_connect_domain` to a domain that asks for reports (RFC 8460). The socket need not be there yet; where
+ * the collector cannot be told, mail goes on, and the outcome has a note. `invalid` if the path is too long.
+ */
+bool starttls_policy_set_tlsrpt(starttls_policy *policy,
+                                const char *socket,
+                                starttls_error **error);
+
+/**
+ * Look up where a domain wants its TLS reports, so that outcomes give `starttls_outcome_tlsrpt_event`, for those
+ * who fold and send their own. `starttls_policy_set_tlsrpt` does so by itself.
+ */
+bool starttls_policy_set_ask_tlsrpt(starttls_policy *policy,
+                                    starttls_error **error);
+
+/**
+ * Forgets, in the policy's cache, that this host, or the hosts of this domain, did TLS before: for one that stops
+ * doing so and means it. What is proven later is remembered again. `invalid` without a cache, `io` if it
+ * cannot be written.
+ */
+bool starttls_policy_forget(const starttls_policy *policy,
+                            const char *name,
+                            starttls_error **error);
+
+/**
+ * Ask this function of the program's for all DNS records, in place of a resolver. The proof that it gives counts
+ * as it is. It is called on the thread that connects, by several at once where several connect, in whichever
+ * process that is; it must return (no longjmp, no exception), and may call this library. `userdata` is handed
+ * to it, and must be good until this policy, all that was derived from it, and their routes and sessions are freed.
+ */
+bool starttls_policy_set_lookup(starttls_policy *policy,
+                                starttls_lookup lookup,
+                                void *userdata,
+                                starttls_error **error);
+
+/**
+ * Adds the `n` bytes of one record's data (RDATA), as on the wire, names in it not compressed.
+ */
+bool starttls_answer_add(starttls_answer *answer,
+                         const void *rdata,
+                         size_t n,
+                         starttls_error **error);
+
+/**
+ * What DNSSEC says of the whole answer, the CNAMEs on the way and a denial included: `secure`, `insecure`, `bogus`
+ * or `indeterminate`, which it is if it is not set.
+ */
+bool starttls_answer_set_proof(starttls_answer *answer,
+                               const char *proof,
+                               starttls_error **error);
+
+/**
+ * For how many seconds the answer may be kept: the least TTL on the way, or of the denial. 0 if it is not set.
+ */
+bool starttls_answer_set_ttl(starttls_answer *answer,
+                             uint32_t seconds,
+                             starttls_error **error);
+
+/**
+ * The name at which the records are, where CNAMEs lead to another than was asked for.
+ */
+bool starttls_answer_set_name(starttls_answer *answer, const char *name, starttls_error **error);
+
+/**
+ * There is no such name at all (NXDOMAIN), as opposed to no records of this type.
+ */
+bool starttls_answer_set_no_such_name(starttls_answer *answer, starttls_error **error);
+
+/**
+ * Why nobody knows now, for the error's message: the look-up fails, whatever the function returns.
+ */
+bool starttls_answer_set_failure(starttls_answer *answer, const char *why, starttls_error **error);
+
+/**
+ * Keep what was learnt in a cache of the program's own, in place of `starttls_policy_set_cache`. Keys are words of
+ * printable ASCII, with `/` and spaces in them, 600 bytes at most; values are opaque, and one that comes back otherwise
+ * than it was put, or after its time, is found out and ignored. Where a function returns false mail goes on, and the
+ * outcome has a note.
+ *
+ * The functions are called on the thread that connects, by several at once where several connect, in whichever process
+ * that is; they must return (no longjmp, no exception). `userdata` is handed to them, and must be good until this
+ * policy, all that was derived from it, and their routes and sessions are freed. `invalid` if one is NULL.
+ */
+bool starttls_policy_set_cache_callbacks(starttls_policy *policy,
+                                         starttls_cache_get get,
+                                         starttls_cache_put put,
+                                         starttls_cache_remove remove,
+                                         void *userdata,
+                                         starttls_error **error);
+
+/**
+ * Hands over the `n` bytes that were found; they are copied. Called again, the last ones count. `invalid` for more
+ * than 128 KiB, which nobody has put there.
+ */
+bool starttls_value_set(starttls_value *value,
+                        const void *data,
+                        size_t n,
+                        starttls_error **error);
 
 /**
  * Resolves the host, dials it, asks for TLS as the protocol has it, does the handshake, and judges
@@ -509,6 +806,94 @@ bool starttls_session_set_timeout(starttls_session *session,
 void starttls_session_free(starttls_session *session);
 
 /**
+ * Connects to a host that takes the mail of a domain, by what the domain asks of those who send to it: DANE,
+ * MTA-STS, the policy's table of destinations. The hosts are tried in the order of their MX records until one
+ * meets the policy; what became of those before it, `starttls_outcome_attempt` tells. The time-out covers all of it.
+ * `domain` may be an address literal, such as `[192.0.2.1]`.
+ *
+ * Errors: those of `starttls_connect`, and `null-mx` (the domain takes no mail), `lookup-failed` and
+ * `dns-bogus`, `sts-mismatch` and `sts-unavailable`, `dane-mismatch`, `no-dane`, `name-insecure`, `stripped`. If all
+ * hosts fail it is the error of the last that may do later, else of the last; its message names all.
+ */
+starttls_session *starttls_connect_domain(const char *domain,
+                                          const starttls_policy *policy,
+                                          starttls_error **error);
+
+/**
+ * The same for another service of a domain, such as `submission`, `imaps` or `xmpp`, by its SRV records. What is checked
+ * is the domain's name or, by DANE, the host's (RFC 7673). Errors: as for `starttls_connect_domain`.
+ */
+starttls_session *starttls_connect_service(const char *protocol,
+                                           const char *domain,
+                                           const starttls_policy *policy,
+                                           starttls_error **error);
+
+/**
+ * Looks up which hosts take the mail of a domain (MX records, or the domain itself). Each host's own look-ups are made
+ * when its turn comes. Free it with `starttls_routes_free`.
+ *
+ * Errors: `null-mx` where the domain takes no mail; `lookup-failed`, `dns-bogus` and `timeout`; `invalid` for what is
+ * no domain, and for a policy with what is one host's: TLSA records, their proof, an address.
+ */
+starttls_routes *starttls_routes_find(const char *domain,
+                                      const starttls_policy *policy,
+                                      starttls_error **error);
+
+/**
+ * The same for another service of a domain, as `starttls_connect_service` has it.
+ */
+starttls_routes *starttls_routes_find_service(const char *protocol,
+                                              const char *domain,
+                                              const starttls_policy *policy,
+                                              starttls_error **error);
+
+/**
+ * How many hosts have not had their turn. 0 for NULL.
+ */
+size_t starttls_routes_left(const starttls_routes *routes);
+
+/**
+ * Goes to the next host and does its look-ups, for as long as the policy's time-out at most. False with an error: this
+ * host will not do, and has had its turn; free the error, set it to NULL, and the next call goes on (a call that finds
+ * an error there does nothing, as everywhere). False without one: there is no other. Where `error` is NULL, hosts
+ * that will not do are passed over; who must know whether one may do later (`starttls_error_temporary`), and so
+ * whether the mail is kept, hands one in.
+ *
+ * Errors: that a look-up failed, or that what the domain asks for cannot be met there: `lookup-failed`,
+ * `dns-bogus`, `timeout`, `sts-mismatch`, `sts-unavailable`, `no-dane`, `name-insecure`.
+ */
+bool starttls_routes_next(starttls_routes *routes,
+                          starttls_error **error);
+
+/**
+ * The host's name, in A-labels, or its address: what is handed to `starttls_connect`, `starttls_upgrade` and so on.
+ * As all of the current host it is good until the next `starttls_routes_next`. NULL where there is none.
+ */
+const char *starttls_routes_host(const starttls_routes *routes);
+
+/**
+ * The port to dial; 0 where there is no current host.
+ */
+uint16_t starttls_routes_port(const starttls_routes *routes);
+
+/**
+ * The host's addresses, in the order in which they are to be tried. The i-th, from 0; NULL past the end.
+ */
+const char *starttls_routes_address(const starttls_routes *routes,
+                                    size_t i);
+
+/**
+ * What must hold with this host. It belongs to the routes, as the host's name does; what is made of it, a session or
+ * a derived policy, does not. NULL where there is no current host.
+ */
+const starttls_policy *starttls_routes_policy(const starttls_routes *routes);
+
+/**
+ * Frees the routes, with their current host. NULL does nothing.
+ */
+void starttls_routes_free(starttls_routes *routes);
+
+/**
  * Begins the client's side of a dialog, for `host`, at a stage as for `starttls_upgrade`. Nothing is
  * said where TLS comes at once (`smtps`, stage `go-ahead`) or never (level `none`): it then wants the
  * handshake, or stays in clear, from the beginning. The policy's time-out counts from now.
@@ -649,8 +1034,8 @@ int starttls_session_wait_ms(const starttls_session *session);
  * For programs that keep their own `SSL *`: once for each of their `SSL_CTX`. `version` is the program's
  * `OPENSSL_VERSION_NUMBER`; `unsupported` if it was built for another OpenSSL than this library uses.
  *
- * It sets the certificate verification callback of the context. An `SSL` of it that is not prepared is
- * verified by OpenSSL as before.
+ * It sets the certificate verification callback of the context, and lets it use DANE (SSL_CTX_dane_enable). An `SSL`
+ * of it that is not prepared is verified by OpenSSL as before.
  */
 bool starttls_prepare_ctx(struct ssl_ctx_st *ctx,
                           uint64_t version,
@@ -658,8 +1043,12 @@ bool starttls_prepare_ctx(struct ssl_ctx_st *ctx,
 
 /**
  * Makes this `SSL` do its handshake by the policy: server name, ALPN, oldest TLS version, trust store,
- * the policy's client certificate if it has one, and the verdict on `name`. After SSL_new and before
+ * the policy's client certificate if it has one, TLSA records, and the verdict on `name`. After SSL_new and before
  * SSL_connect; the caller plays the dialog itself, and must see to it that nothing came behind the go-ahead.
+ *
+ * Nothing is looked up. What DANE needs is handed in (`starttls_policy_add_tlsa`, `_set_tlsa_proof`) or comes with the
+ * policy of `starttls_routes_policy`; at `dane` and `dane-only` it is `invalid` without. Errors: also `no-dane`,
+ * `name-insecure`, `dns-bogus` and `lookup-failed`, where no handshake could do. An `SSL` can be given TLSA records once.
  *
  * The verdict is given inside the handshake: SSL_connect fails where the policy does not hold, also for
  * those who forget `starttls_check`, unless they change verification or ciphers of the `SSL` or use
@@ -704,8 +1093,63 @@ bool starttls_outcome_encrypted(const starttls_outcome *outcome);
 const char *starttls_outcome_because(const starttls_outcome *outcome);
 
 /**
- * What proved who the peer is: `pkix` (a chain to a trusted root, and the name) or `fingerprint`.
- * NULL where nothing did, which under `may` and `encrypt` is no error.
+ * What the level came to with this host: `none`, `may`, `encrypt`, `fingerprint`, `verify`, `dane` or `sts`. NULL
+ * for NULL.
+ */
+const char *starttls_outcome_effective(const starttls_outcome *outcome);
+
+/**
+ * The host that was asked for, in A-labels, or its address. NULL as server.
+ */
+const char *starttls_outcome_host(const starttls_outcome *outcome);
+
+/**
+ * Where its name comes from: `caller`, `dnssec`, `mta-sts` or `insecure-dns`. NULL as server.
+ */
+const char *starttls_outcome_name_from(const starttls_outcome *outcome);
+
+/**
+ * How a check went that was run: `chain`, `name`, `time`, `dane`, `fingerprint` or `sts`. `ok` or `failed`; NULL
+ * where it was not run, and for other words.
+ */
+const char *starttls_outcome_check(const starttls_outcome *outcome,
+                                   const char *check);
+
+/**
+ * The outcome of an earlier host that was tried, or of the same where `starttls_connect` has dialled again in clear.
+ * The i-th, from 0; NULL past the end. It belongs to this outcome.
+ */
+const starttls_outcome *starttls_outcome_attempt(const starttls_outcome *outcome,
+                                                 size_t i);
+
+/**
+ * The word of the error with which this attempt ended; NULL where it did not fail.
+ */
+const char *starttls_outcome_error_word(const starttls_outcome *outcome);
+
+/**
+ * That error's sentence for people.
+ */
+const char *starttls_outcome_error_message(const starttls_outcome *outcome);
+
+/**
+ * What else a reader should know, such as that no resolver here is trusted to validate DNSSEC. The i-th, from 0; NULL
+ * past the end.
+ */
+const char *starttls_outcome_note(const starttls_outcome *outcome,
+                                  size_t i);
+
+/**
+ * What is to be reported of this attempt and those before it (RFC 8460), each session one line of JSON, for
+ * `starttls_reports_add` or `starttls_tlsrpt_send`, here or in another process. The i-th, from 0; NULL past the end: there
+ * is none where the domain does not ask for reports, or was not asked (`starttls_policy_set_ask_tlsrpt`).
+ */
+const char *starttls_outcome_tlsrpt_event(const starttls_outcome *outcome,
+                                          size_t i);
+
+/**
+ * What proved who the peer is: `pkix` (a chain to a trusted root, and the name), `dane` (a certificate or key that
+ * secure TLSA records name) or `fingerprint`. NULL where nothing did, which under `may` and `encrypt` is no error.
  */
 const char *starttls_outcome_identity(const starttls_outcome *outcome);
 
@@ -764,6 +1208,118 @@ const starttls_outcome *starttls_error_outcome(const starttls_error *error);
  * another call. NULL does nothing.
  */
 void starttls_error_free(starttls_error *error);
+
+/**
+ * Tells the TLSRPT collector at this Unix socket of one session: an event of `starttls_outcome_tlsrpt_event`, maybe
+ * of another process. It does not wait. `io` if nobody is there or the collector does not keep up: this event is
+ * lost, which is no reason to hold the mail back.
+ */
+bool starttls_tlsrpt_send(const char *socket,
+                          const char *event,
+                          starttls_error **error);
+
+/**
+ * Reports of the time from `begin` to `end`, both included, in seconds since 1970: best a day of UTC, from
+ * `t - t % 86400` to 86399 seconds after that. The organization is for people; the contact is a mail address whose
+ * domain is the one that reports. `invalid` if one of them cannot be used.
+ */
+starttls_reports *starttls_reports_new(const char *organization,
+                                       const char *contact,
+                                       int64_t begin,
+                                       int64_t end,
+                                       starttls_error **error);
+
+/**
+ * Tells these reports from others of the same sender and period, such as another machine's: 1 to 64 letters and digits. To
+ * be set before the first event is added.
+ */
+bool starttls_reports_set_unique_id(starttls_reports *reports,
+                                    const char *id,
+                                    starttls_error **error);
+
+/**
+ * About how many bytes the events may take together; 64 MiB if it is not set.
+ */
+bool starttls_reports_set_limit(starttls_reports *reports, size_t bytes, starttls_error **error);
+
+/**
+ * Adds one session: an event of `starttls_outcome_tlsrpt_event`. `invalid` for anything else, such as a line that was cut
+ * off when its writer was killed; the reports are as before then.
+ */
+bool starttls_reports_add(starttls_reports *reports,
+                          const char *event,
+                          starttls_error **error);
+
+/**
+ * Sessions that are in no report, because there was no room for another domain.
+ */
+uint64_t starttls_reports_dropped(const starttls_reports *reports);
+
+/**
+ * Goes to the next report, one for each domain; false when there is no other. The first call ends the adding: events come
+ * too late from then on.
+ */
+bool starttls_reports_next(starttls_reports *reports,
+                           starttls_error **error);
+
+/**
+ * The domain that the current report is about and goes to. As all of the current report it is good until the next
+ * `starttls_reports_next`; NULL where there is none.
+ */
+const char *starttls_reports_domain(const starttls_reports *reports);
+
+/**
+ * The name of the compressed report as a file (RFC 8460 section 5.1).
+ */
+const char *starttls_reports_file_name(const starttls_reports *reports);
+
+/**
+ * The report (`application/tlsrpt+json`).
+ */
+const char *starttls_reports_json(const starttls_reports *reports);
+
+/**
+ * The report compressed (`application/tlsrpt+gzip`), `*n` bytes.
+ */
+const void *starttls_reports_gzip(const starttls_reports *reports, size_t *n);
+
+/**
+ * Where to send it: a `mailto:` or `https:` URI of the domain's record. The i-th, from 0; NULL past the end.
+ */
+const char *starttls_reports_rua(const starttls_reports *reports,
+                                 size_t i);
+
+/**
+ * The header fields that a mail with the report has beside the usual ones: Subject, TLS-Report-Domain,
+ * TLS-Report-Submitter, each as `Name: value`. The i-th, from 0; NULL past the end. The mail is
+ * `multipart/report; report-type="tlsrpt"`, a text for people and then the report, with a DKIM signature of the
+ * contact's domain.
+ */
+const char *starttls_reports_header(const starttls_reports *reports,
+                                    size_t i);
+
+/**
+ * Frees the reports. NULL does nothing.
+ */
+void starttls_reports_free(starttls_reports *reports);
+
+/**
+ * Looks everything up within the policy's time-out; of the policy count that, the resolver and the ports. That a
+ * look-up fails is a finding, not an error. No mail host is dialled. Free it with `starttls_survey_free`.
+ */
+starttls_survey *starttls_survey_of(const char *domain,
+                                    const starttls_policy *policy,
+                                    starttls_error **error);
+
+/**
+ * All of it as one line of JSON with stable keys. NULL for NULL.
+ */
+const char *starttls_survey_json(const starttls_survey *survey);
+
+/**
+ * Frees a survey. NULL does nothing.
+ */
+void starttls_survey_free(starttls_survey *survey);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -40,7 +40,7 @@ pub(crate) unsafe fn copied(error: *const starttls_error) -> Option<Error> {
     // SAFETY: the caller's.
     match &unsafe { get(error) }.ok()?.outcome.value().by {
         Teller::Error(e) => Some(e.clone()),
-        Teller::Session(_) | Teller::Check(_) => None,
+        _ => None,
     }
 }
 

@@ -214,7 +214,7 @@ pub unsafe extern "C" fn starttls_negotiation_wait_ms(negotiation: *const startt
 }
 
 /// Rounded up, so that nobody waits 0 ms again and again.
-fn milliseconds(time: Duration) -> c_int {
+pub(crate) fn milliseconds(time: Duration) -> c_int {
     c_int::try_from(time.as_micros().div_ceil(1000)).unwrap_or(c_int::MAX)
 }
 

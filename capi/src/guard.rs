@@ -52,6 +52,18 @@ impl Nothing for u32 {
     }
 }
 
+impl Nothing for u16 {
+    fn nothing() -> Self {
+        0
+    }
+}
+
+impl Nothing for u64 {
+    fn nothing() -> Self {
+        0
+    }
+}
+
 impl Nothing for usize {
     fn nothing() -> Self {
         0

@@ -157,6 +157,18 @@ fn fits(pointer: *const c_void, length: usize, what: &str) -> Result<()> {
     Ok(())
 }
 
+/// A program's own text, for messages: it may hold what some peer said.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(512) {
+        match c {
+            c if c.is_control() => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
 /// A string for C. A NUL in it, which no text of the core's has, becomes visible instead of cutting
 /// it short.
 pub(crate) fn c_string(text: &str) -> CString {

@@ -22,4 +22,7 @@ pub mod event_loop;
 pub mod outcome;
 pub mod own_ssl;
 pub mod policy;
+pub mod routes;
 pub mod session;
+pub mod survey;
+pub mod tlsrpt;

@@ -3,12 +3,12 @@
 use std::ffi::{c_char, CString};
 use std::sync::OnceLock;
 
-use starttls::{Because, Error, Outcome, ProvenBy, Session};
+use starttls::{Because, CheckKind, Effective, Error, NameFrom, Outcome, ProvenBy, Session};
 
-use crate::handle::{borrowed, c_string, get, Opaque};
+use crate::handle::{borrowed, c_string, get, text, Handle, Opaque};
 
-/// What did happen on a connection. It belongs to its session or error; only that of `starttls_check`
-/// is the caller's.
+/// What did happen on a connection. It belongs to its session, error or later outcome; only that of
+/// `starttls_check` is the caller's.
 pub struct starttls_outcome {
     _opaque: [u8; 0],
 }
@@ -24,6 +24,8 @@ pub(crate) enum Teller {
     Session(Box<Session<'static>>),
     Error(Error),
     Check(Box<Outcome>),
+    /// An earlier attempt, part of another outcome.
+    Earlier(Box<Outcome>),
 }
 
 /// An outcome and its strings, which are made when they are first asked for.
@@ -31,9 +33,17 @@ pub(crate) struct Told {
     pub(crate) by: Teller,
     texts: OnceLock<Box<Texts>>,
     json: OnceLock<CString>,
+    earlier: OnceLock<Box<[Handle<starttls_outcome>]>>,
 }
 
 struct Texts {
+    effective: Option<CString>,
+    host: Option<CString>,
+    name_from: Option<CString>,
+    error_word: Option<CString>,
+    error_message: Option<CString>,
+    notes: Vec<CString>,
+    events: Vec<CString>,
     because: Option<CString>,
     proven_by: Option<CString>,
     name: Option<CString>,
@@ -48,6 +58,7 @@ impl Told {
             by,
             texts: OnceLock::new(),
             json: OnceLock::new(),
+            earlier: OnceLock::new(),
         }
     }
 
@@ -55,7 +66,7 @@ impl Told {
         match &self.by {
             // Before that it still changes.
             Teller::Session(session) => session.is_established().then(|| session.outcome()),
-            Teller::Check(outcome) => Some(outcome),
+            Teller::Check(outcome) | Teller::Earlier(outcome) => Some(outcome),
             Teller::Error(e) => e.outcome(),
         }
     }
@@ -64,12 +75,32 @@ impl Told {
         let outcome = self.outcome()?;
         Some(self.texts.get_or_init(|| Box::new(Texts::of(outcome))))
     }
+
+    fn earlier(&self, i: usize) -> Option<&Handle<starttls_outcome>> {
+        let attempts = &self.outcome()?.attempts;
+        let told = |outcome: &Outcome| Handle::new(Told::new(Teller::Earlier(Box::new(outcome.clone()))));
+        self.earlier
+            .get_or_init(|| attempts.iter().map(told).collect())
+            .get(i)
+    }
 }
 
 impl Texts {
     fn of(outcome: &Outcome) -> Self {
         let tls = outcome.tls.as_ref();
+        let error = outcome.error();
         Self {
+            effective: effective(outcome.effective).map(c_string),
+            host: outcome.peer.name.as_deref().map(c_string),
+            name_from: outcome.peer.name_from.map(NameFrom::as_str).map(c_string),
+            error_word: error.map(|(word, _)| c_string(word.as_str())),
+            error_message: error.map(|(_, message)| c_string(message)),
+            notes: outcome.notes.iter().map(|n| c_string(n)).collect(),
+            events: outcome
+                .tlsrpt_events()
+                .iter()
+                .map(|e| c_string(&e.to_json()))
+                .collect(),
             because: outcome.because.map(Because::as_str).map(c_string),
             proven_by: outcome.identity.proven_by.map(ProvenBy::as_str).map(c_string),
             name: outcome.identity.name.as_deref().map(c_string),
@@ -78,6 +109,31 @@ impl Texts {
             suspicions: outcome.suspicions.iter().map(|s| c_string(s)).collect(),
         }
     }
+}
+
+fn effective(effective: Effective) -> Option<&'static str> {
+    Some(match effective {
+        Effective::None => "none",
+        Effective::May => "may",
+        Effective::Encrypt => "encrypt",
+        Effective::Fingerprint => "fingerprint",
+        Effective::Verify => "verify",
+        Effective::Dane => "dane",
+        Effective::Sts => "sts",
+        _ => return None,
+    })
+}
+
+fn check_of(word: &str) -> Option<CheckKind> {
+    Some(match word {
+        "chain" => CheckKind::Chain,
+        "name" => CheckKind::Name,
+        "time" => CheckKind::Time,
+        "dane" => CheckKind::Dane,
+        "fingerprint" => CheckKind::Fingerprint,
+        "sts" => CheckKind::Sts,
+        _ => return None,
+    })
 }
 
 unsafe fn string(outcome: *const starttls_outcome, which: fn(&Texts) -> Option<&CString>) -> *const c_char {
@@ -103,8 +159,98 @@ pub unsafe extern "C" fn starttls_outcome_because(outcome: *const starttls_outco
     guard!(string(outcome, |t| t.because.as_ref()))
 }
 
-/// What proved who the peer is: `pkix` (a chain to a trusted root, and the name) or `fingerprint`.
-/// NULL where nothing did, which under `may` and `encrypt` is no error.
+/// What the level came to with this host: `none`, `may`, `encrypt`, `fingerprint`, `verify`, `dane` or `sts`. NULL
+/// for NULL.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_outcome_effective(outcome: *const starttls_outcome) -> *const c_char {
+    guard!(string(outcome, |t| t.effective.as_ref()))
+}
+
+/// The host that was asked for, in A-labels, or its address. NULL as server.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_outcome_host(outcome: *const starttls_outcome) -> *const c_char {
+    guard!(string(outcome, |t| t.host.as_ref()))
+}
+
+/// Where its name comes from: `caller`, `dnssec`, `mta-sts` or `insecure-dns`. NULL as server.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_outcome_name_from(outcome: *const starttls_outcome) -> *const c_char {
+    guard!(string(outcome, |t| t.name_from.as_ref()))
+}
+
+/// How a check went that was run: `chain`, `name`, `time`, `dane`, `fingerprint` or `sts`. `ok` or `failed`; NULL
+/// where it was not run, and for other words.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_outcome_check(
+    outcome: *const starttls_outcome,
+    check: *const c_char,
+) -> *const c_char {
+    guard!({
+        let kind = text(check, "check").ok().and_then(check_of);
+        let outcome = get(outcome).ok().and_then(Told::outcome);
+        match kind.zip(outcome).and_then(|(kind, outcome)| outcome.check(kind)) {
+            Some(check) if check.ok => c"ok".as_ptr(),
+            Some(_) => c"failed".as_ptr(),
+            None => std::ptr::null(),
+        }
+    })
+}
+
+/// The outcome of an earlier host that was tried, or of the same where `starttls_connect` has dialled again in clear.
+/// The i-th, from 0; NULL past the end. It belongs to this outcome.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_outcome_attempt(
+    outcome: *const starttls_outcome,
+    i: usize,
+) -> *const starttls_outcome {
+    guard!(get(outcome)
+        .ok()
+        .and_then(|told| told.earlier(i))
+        .map_or(std::ptr::null(), Handle::lend))
+}
+
+/// The word of the error with which this attempt ended; NULL where it did not fail.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_outcome_error_word(outcome: *const starttls_outcome) -> *const c_char {
+    guard!(string(outcome, |t| t.error_word.as_ref()))
+}
+
+/// That error's sentence for people.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_outcome_error_message(outcome: *const starttls_outcome) -> *const c_char {
+    guard!(string(outcome, |t| t.error_message.as_ref()))
+}
+
+/// What else a reader should know, such as that no resolver here is trusted to validate DNSSEC. The i-th, from 0; NULL
+/// past the end.
+#[no_mangle]
+pub unsafe extern "C" fn starttls_outcome_note(outcome: *const starttls_outcome, i: usize) -> *const c_char {
+    guard!(borrowed(
+        get(outcome)
+            .ok()
+            .and_then(Told::texts)
+            .and_then(|t| t.notes.get(i))
+    ))
+}
+
+/// What is to be reported of this attempt and those before it (RFC 8460), each session one line of JSON, for
+/// `starttls_reports_add` or `starttls_tlsrpt_send`, here or in another process. The i-th, from 0; NULL past the end: there
+/// is none where the domain does not ask for reports, or was not asked (`starttls_policy_set_ask_tlsrpt`).
+#[no_mangle]
+pub unsafe extern "C" fn starttls_outcome_tlsrpt_event(
+    outcome: *const starttls_outcome,
+    i: usize,
+) -> *const c_char {
+    guard!(borrowed(
+        get(outcome)
+            .ok()
+            .and_then(Told::texts)
+            .and_then(|t| t.events.get(i))
+    ))
+}
+
+/// What proved who the peer is: `pkix` (a chain to a trusted root, and the name), `dane` (a certificate or key that
+/// secure TLSA records name) or `fingerprint`. NULL where nothing did, which under `may` and `encrypt` is no error.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_outcome_identity(outcome: *const starttls_outcome) -> *const c_char {
     guard!(string(outcome, |t| t.proven_by.as_ref()))

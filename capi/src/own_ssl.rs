@@ -22,8 +22,8 @@ pub struct ssl_st {
 /// For programs that keep their own `SSL *`: once for each of their `SSL_CTX`. `version` is the program's
 /// `OPENSSL_VERSION_NUMBER`; `unsupported` if it was built for another OpenSSL than this library uses.
 ///
-/// It sets the certificate verification callback of the context. An `SSL` of it that is not prepared is
-/// verified by OpenSSL as before.
+/// It sets the certificate verification callback of the context, and lets it use DANE (SSL_CTX_dane_enable). An `SSL`
+/// of it that is not prepared is verified by OpenSSL as before.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_prepare_ctx(
     ctx: *mut ssl_ctx_st,
@@ -34,8 +34,12 @@ pub unsafe extern "C" fn starttls_prepare_ctx(
 }
 
 /// Makes this `SSL` do its handshake by the policy: server name, ALPN, oldest TLS version, trust store,
-/// the policy's client certificate if it has one, and the verdict on `name`. After SSL_new and before
+/// the policy's client certificate if it has one, TLSA records, and the verdict on `name`. After SSL_new and before
 /// SSL_connect; the caller plays the dialog itself, and must see to it that nothing came behind the go-ahead.
+///
+/// Nothing is looked up. What DANE needs is handed in (`starttls_policy_add_tlsa`, `_set_tlsa_proof`) or comes with the
+/// policy of `starttls_routes_policy`; at `dane` and `dane-only` it is `invalid` without. Errors: also `no-dane`,
+/// `name-insecure`, `dns-bogus` and `lookup-failed`, where no handshake could do. An `SSL` can be given TLSA records once.
 ///
 /// The verdict is given inside the handshake: SSL_connect fails where the policy does not hold, also for
 /// those who forget `starttls_check`, unless they change verification or ciphers of the `SSL` or use

@@ -3,6 +3,10 @@
 //! A policy that C holds is in one of three states: open for setters, frozen by its first use, or
 //! spoiled by a setter that failed, with that setter's error.
 
+pub mod cache;
+pub mod domain;
+pub mod lookup;
+
 use std::ffi::{c_char, c_void};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
@@ -28,6 +32,8 @@ pub(crate) struct State {
     policy: Policy,
     frozen: bool,
     spoiled: Option<Error>,
+    /// It is part of another handle, and not the caller's to free.
+    lent: bool,
 }
 
 impl State {
@@ -36,9 +42,28 @@ impl State {
             policy,
             frozen: false,
             spoiled: None,
+            lent: false,
+        })
+    }
+
+    /// A policy that another handle lends out, to be used and derived from.
+    pub(crate) fn lent(policy: Policy) -> Mutex<Self> {
+        Mutex::new(Self {
+            policy,
+            frozen: true,
+            spoiled: None,
+            lent: true,
         })
     }
 }
+
+/// What the program wants handed to its functions.
+pub(crate) struct Userdata(pub(crate) *mut c_void);
+
+// SAFETY: it is never looked at here; the program's functions, which are called by several threads, know what it is.
+unsafe impl Send for Userdata {}
+// SAFETY: as above.
+unsafe impl Sync for Userdata {}
 
 /// A panic in a setter has poisoned the lock and so spoiled the policy.
 fn sound(policy: &Mutex<State>) -> Result<MutexGuard<'_, State>> {
@@ -78,18 +103,26 @@ unsafe fn set(policy: *mut starttls_policy, change: impl FnOnce(Policy) -> Resul
 
 /// A policy of this level, with a time-out of 30 seconds and the system's trust store:
 ///
-/// | level           | TLS        | who the peer must be                                    |
-/// |-----------------|------------|---------------------------------------------------------|
-/// | `none`          | never      |                                                         |
-/// | `may`           | if offered | anyone                                                  |
-/// | `encrypt`       | required   | anyone                                                  |
-/// | `fingerprint`   | required   | has a certificate or key of a given SHA-256             |
-/// | `verify`        | required   | has a certificate of a trusted root for the host's name |
-/// | `opportunistic` | if offered | anyone                                                  |
-/// | `strict`        | required   | as `verify`, and the name not from insecure DNS         |
+/// | level           | TLS        | who the peer must be                                        |
+/// |-----------------|------------|-------------------------------------------------------------|
+/// | `none`          | never      |                                                             |
+/// | `may`           | if offered | anyone                                                      |
+/// | `encrypt`       | required   | anyone                                                      |
+/// | `fingerprint`   | required   | has a certificate or key of a given SHA-256                 |
+/// | `verify`        | required   | has a certificate of a trusted root for the host's name     |
+/// | `dane`          | depends    | as the host's secure TLSA records say; without: as `may`    |
+/// | `dane-only`     | required   | as the host's secure TLSA records say; without: `no-dane`   |
+/// | `opportunistic` | depends    | as its domain asks: by DANE, else MTA-STS, else as `may`    |
+/// | `strict`        | required   | by DANE where it can be had, else as `verify`; and the name |
+/// |                 |            | not from insecure DNS                                       |
 ///
-/// `invalid` for another word, `unsupported` for `dane` and `dane-only`. Free it with
-/// `starttls_policy_free`.
+/// Where secure TLSA records are there and none can be used, `dane` and `opportunistic` require TLS, with anyone.
+/// A look-up of TLSA records that fails is an error that may mend itself, never less TLS. They are looked up for `smtp`,
+/// and for other protocols at `dane` and `dane-only`; by event loops and for an `SSL` of the program's own they are
+/// handed in (`starttls_policy_add_tlsa`, or the policy of `starttls_routes_policy`): nothing waits there. MTA-STS is
+/// a domain's: `starttls_connect_domain`.
+///
+/// `invalid` for another word. Free it with `starttls_policy_free`.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_policy_new(
     level: *const c_char,
@@ -363,8 +396,14 @@ pub unsafe extern "C" fn starttls_policy_ready(
     guard!(error, used(policy)?.ready().map(|()| true))
 }
 
-/// Frees a policy. Sessions and derived policies keep what they need of it. NULL does nothing.
+/// Frees a policy. Sessions and derived policies keep what they need of it. That of `starttls_routes_policy` is left
+/// alone. NULL does nothing.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_policy_free(policy: *mut starttls_policy) {
-    guard!(free(policy))
+    guard!({
+        let lent = |state: &Mutex<State>| state.lock().is_ok_and(|state| state.lent);
+        if get(policy).is_ok_and(|state| !lent(state)) {
+            free(policy);
+        }
+    })
 }

@@ -5,25 +5,40 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// In the header's order.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 13] = [
     "about",
     "policy",
+    "policy/domain",
+    "policy/lookup",
+    "policy/cache",
     "session",
+    "routes",
     "event_loop",
     "own_ssl",
     "outcome",
     "error",
+    "tlsrpt",
+    "survey",
 ];
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+fn sources(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let (directories, mut files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    files.extend(directories.iter().flat_map(|path| sources(path)));
+    files
+}
+
 /// Name and body of every exported function.
 fn exported() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for file in fs::read_dir(here("src")).unwrap() {
-        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+    for file in sources(&here("src")) {
+        let text = fs::read_to_string(file).unwrap();
         for part in text.split("#[no_mangle]\n").skip(1) {
             let (_, rest) = part.split_once("extern \"C\" fn ").unwrap();
             let (name, rest) = rest.split_once('(').unwrap();

@@ -23,6 +23,18 @@
 //! # Ok::<(), starttls::Error>(())
 //! ```
 //!
+//! Between mail servers it is the receiving domain that can demand what nobody on the path can hide.
+//! [`Session::connect_domain`] finds its mail hosts and what it asks for:
+//!
+//! ```text
+//! dns        answers, each with a Proof        mx      hosts in their order
+//! dane       TLSA records of a host            mta_sts policy of a domain, kept in a cache
+//!   ->  settle(level, what was found): what must hold with this host  ->  connect, and judge as above
+//! memory     who proved its name before        tlsrpt  what the domain is told of it
+//! ```
+//!
+//! Programs that dial themselves take its [`Routes`].
+//!
 //! A server answers its client's upgrade command with [`Session::accept`]. An event loop drives a
 //! [`Negotiation`] and then a session's `try_…` calls; it is the same machine that `connect`, `upgrade` and
 //! `accept` drive by waiting. A program that keeps its own `SSL *` takes the checks alone: [`foreign`].

@@ -428,6 +428,12 @@ impl Outcome {
         self.checks.iter().find(|c| c.check == kind)
     }
 
+    /// How it ended where it failed: the error's word and message. Of those in [`attempts`](Self::attempts) it
+    /// tells why the next host was tried.
+    pub fn error(&self) -> Option<(Word, &str)> {
+        self.error.as_ref().map(|(word, message)| (*word, message.as_str()))
+    }
+
     /// One line of JSON. The keys are documented and stable.
     pub fn to_json(&self) -> String {
         // Strings, numbers and lists only: serde_json has nothing to fail on.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dns::Resolver;
 use crate::error::{Error, Result};
 use crate::level::{Level, MinTls};
 use crate::name::{client_name, ServerName};
@@ -60,6 +61,7 @@ impl Policy {
                 port: None,
                 sts_port: None,
                 resolver: None,
+                system_resolver: Arc::default(),
                 cache: None,
                 ask_tlsrpt: false,
                 collector: None,
@@ -257,7 +259,8 @@ impl Policy {
         Ok(self)
     }
 
-    /// Dial this address; the host is then only what is checked. No look-up is made.
+    /// Dial this address; the host is then only what is checked. A level that heeds DANE still asks whether the host
+    /// is in signed DNS, and for its TLSA records.
     #[must_use]
     pub fn address(self, address: IpAddr) -> Self {
         self.addresses(vec![address])
@@ -301,7 +304,7 @@ impl Policy {
         self
     }
 
-    /// Reads all files and builds the `SSL_CTX` now: before `fork` or dropping privileges. Without it
+    /// Reads all files, the system's `resolv.conf` among them, and builds the `SSL_CTX` now: before `fork` or dropping privileges. Without it
     /// the first connection does so. Before `chroot` it wants [`preload_ca`](Policy::preload_ca), as
     /// directories of CA certificates are else looked up when they are needed.
     ///
@@ -313,8 +316,15 @@ impl Policy {
             self.rules.consistent_for_server()?;
             self.shared.server_context(&self.rules)?;
         }
-        if self.rules.level != Level::None {
-            self.shared.context(&self.rules)?;
+        let rules = &self.rules;
+        if rules.level != Level::None {
+            self.shared.context(rules)?;
+        }
+        if rules.level.heeds_dane() && rules.resolver.is_none() {
+            rules.system_resolver.get_or_try_init(Resolver::system)?;
+        }
+        if rules.level.heeds_sts() {
+            rules.web().ready()?;
         }
         Ok(())
     }

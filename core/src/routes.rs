@@ -138,11 +138,10 @@ impl Routes {
                 "TLSA records, their proof and an address are one host's: they cannot be handed in for a domain",
             ));
         }
-        let resolver = match &rules.resolver {
-            Some(resolver) => resolver.clone(),
-            None => Resolver::system()?,
-        };
-        let (policy, listed) = policy.for_destination(Destination::Domain(&name.to_string()));
+        let resolver = rules.resolver()?;
+        let (mut policy, listed) = policy.for_destination(Destination::Domain(&name.to_string()));
+        // Such as that the list has expired: told of the first host.
+        let notes = std::mem::take(&mut policy.set().notes);
         let mut routes = Self {
             service,
             sts: DomainSts::new(listed),
@@ -154,7 +153,7 @@ impl Routes {
             waiting: VecDeque::new(),
             tlsrpt: None,
             asked: 0,
-            notes: Vec::new(),
+            notes,
             domain: name,
             deadline,
         };
@@ -228,7 +227,7 @@ impl Routes {
         self.nexthop = vec![self.domain.clone()];
         let expanded = found.expanded.as_deref().map(ServerName::parse);
         self.nexthop.extend(expanded.and_then(Result::ok));
-        self.notes = found.notes;
+        self.notes.extend(found.notes);
         self.name_from = match found.proof {
             // The caller's own name is what is checked.
             None => NameFrom::Caller,
@@ -263,7 +262,7 @@ impl Routes {
         let found = service_hosts(asking, &service, &self.domain)?;
         self.mx = Some(found.proof);
         self.nexthop = vec![self.domain.clone()];
-        self.notes = found.notes;
+        self.notes.extend(found.notes);
         if found.hosts.is_empty() {
             let port = port.unwrap_or_else(|| self.service.default_port());
             self.waiting.push_back(itself(&self.domain, port));

@@ -75,6 +75,8 @@ pub(crate) struct Rules {
     /// The port of the host that has the MTA-STS policy; 443.
     pub(crate) sts_port: Option<u16>,
     pub(crate) resolver: Option<Resolver>,
+    /// The system's, as it was when the policy was made ready; unset, it is read at each use.
+    pub(crate) system_resolver: Arc<OnceCell<Resolver>>,
     pub(crate) cache: Option<Store>,
     /// Whether a domain's TLSRPT record is looked up.
     pub(crate) ask_tlsrpt: bool,
@@ -103,10 +105,18 @@ impl Rules {
         }
     }
 
+    /// Whom to ask.
+    pub(crate) fn resolver(&self) -> Result<Resolver> {
+        match self.resolver.as_ref().or_else(|| self.system_resolver.get()) {
+            Some(resolver) => Ok(resolver.clone()),
+            None => Resolver::system(),
+        }
+    }
+
     /// How MTA-STS policies are fetched.
     pub(crate) fn web(&self) -> &Web {
         self.web.get_or_init(|| {
-            let web = Web::new();
+            let web = Web::new(self.preload_ca);
             match self.sts_port {
                 Some(port) => web.port(port),
                 None => web,

@@ -90,7 +90,7 @@ impl Session<'static> {
         attempt.outcome.peer.port = Some(port);
         let rules = &attempt.policy.rules;
         let dialled = match &attempt.host {
-            Some(host) => resolve(host, &rules.addresses, port),
+            Some(host) => attempt.addresses().and_then(|known| resolve(host, &known, port)),
             None => Err(Error::invalid("there is no host to dial")),
         };
         let dialled = dialled.and_then(|addresses| {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::dane::host::Host;
 use crate::dane::Found;
-use crate::dns::{Asking, Proof, Resolver};
+use crate::dns::{Asking, Proof};
 use crate::error::{Error, Result, Word};
 use crate::mta_sts::{self, FetchFailure, StsPolicy};
 use crate::mx::mail_hosts;
@@ -124,10 +124,7 @@ impl Survey {
     pub fn of(domain: &str, policy: &Policy) -> Result<Self> {
         let domain = ServerName::parse(domain)?;
         let rules = &policy.rules;
-        let resolver = match &rules.resolver {
-            Some(resolver) => resolver.clone(),
-            None => Resolver::system()?,
-        };
+        let resolver = rules.resolver()?;
         let deadline = Deadline::after(Some(rules.timeout));
         let asking = Asking::new(&resolver, deadline, rules.interrupt_hook);
         let mut survey = Self {

@@ -137,11 +137,11 @@ fn a_trust_anchor_vouches_for_names_and_dates_as_well() {
         (issue(says(&["DNS:mail.example.test"], 1000), Some(anchor)), "tls"),
         (
             issue(says(&["DNS:other.example.test"], 1000), Some(anchor)),
-            "error dane-mismatch permanent",
+            "error name-mismatch permanent",
         ),
         (
             issue(says(&["DNS:mail.example.test"], -10), Some(anchor)),
-            "error dane-mismatch permanent",
+            "error expired permanent",
         ),
     ];
     for (server, wanted) in &mut cases {

@@ -2,6 +2,8 @@
 //! bad certificates, a policy host. All of it is data, `tests/tlsa/{matrix,domains}.tsv`, from which the servers are
 //! made, and against which posttls-finger is held as well (tests/servers/check_domains.py).
 //!
+//! With the feature `unbound` the same is validated in this process.
+//!
 //! Wants the servers (tests/servers/run.py); without them it says that it is left out.
 
 use std::path::PathBuf;
@@ -30,8 +32,15 @@ fn servers() -> Option<Servers> {
         eprintln!("left out: name servers or Postfix are not installed");
         return None;
     };
+    let text = |key: &str| listing["dns"][key].as_str().unwrap();
+    // With the feature it is this process that validates, behind a resolver that does not.
+    let resolver = if cfg!(feature = "unbound") {
+        format!("unbound:{}@{}", text("trust_anchor"), text("plain_resolver"))
+    } else {
+        text("resolver").to_owned()
+    };
     Some(Servers {
-        resolver: Resolver::parse(listing["dns"]["resolver"].as_str().unwrap()).unwrap(),
+        resolver: Resolver::parse(&resolver).unwrap(),
         smtp,
         sts: port(&listing["sts"]["port"]).unwrap_or(0),
         ca_file: listing["ca_file"].as_str().unwrap().into(),

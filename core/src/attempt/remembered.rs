@@ -19,7 +19,7 @@ impl Attempt {
         if let Some(who) = who(&self.outcome, self.service, &policy) {
             self.seen = memory::recall(store, &who, SystemTime::now(), &mut notes);
         }
-        self.outcome.notes.append(&mut notes);
+        self.note(notes);
     }
 
     /// Why this host may not go on in clear, though its domain asks for nothing.
@@ -47,8 +47,12 @@ impl Attempt {
         if let Some(who) = who(&self.outcome, self.service, &policy) {
             memory::record(store, &who, proven, SystemTime::now(), &mut notes);
         }
+        self.note(notes);
+    }
+
+    /// That the cache is away is said once, whoever asked it.
+    fn note(&mut self, notes: Vec<String>) {
         for note in notes {
-            // That the cache is away is said once.
             if !self.outcome.notes.contains(&note) {
                 self.outcome.notes.push(note);
             }

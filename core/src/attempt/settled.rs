@@ -1,11 +1,12 @@
 //! Before a connection to a host that the caller names: what does its domain ask for?
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Attempt;
 use crate::dane::{host::Host, Found};
 use crate::demand::{Demand, StsOfHost};
-use crate::dns::{Asking, Resolver};
+use crate::dns::Asking;
 use crate::error::{Error, Result, Word};
 use crate::level::Level;
 use crate::name::ServerName;
@@ -54,6 +55,28 @@ impl Attempt {
         Ok(settled)
     }
 
+    /// The addresses to dial that are known, or that the caller's own resolver knows; none: ask the system.
+    ///
+    /// # Errors
+    /// That the look-up failed.
+    pub(crate) fn addresses(&self) -> Result<Vec<IpAddr>> {
+        let rules = &self.policy.rules;
+        let known = rules.addresses.clone();
+        let (Some(resolver), Some(name)) = (&rules.resolver, &self.host) else {
+            return Ok(known);
+        };
+        let Some(dns) = name.sni().filter(|_| known.is_empty() && !is_never_signed(name)) else {
+            return Ok(known);
+        };
+        let asking = Asking::new(resolver, self.deadline, rules.interrupt_hook);
+        let found = asking.addresses(dns)?.records;
+        if found.is_empty() {
+            let message = format!("look up {dns}: it has no address");
+            return Err(Error::new(Word::LookupFailed, message).temporary_if(false));
+        }
+        Ok(found)
+    }
+
     /// Whether TLSA records count here: between mail servers where the level heeds them, elsewhere where the
     /// caller asks for DANE by name (RFC 7673).
     fn asks(&self) -> bool {
@@ -89,10 +112,7 @@ impl Attempt {
             return Ok(None);
         };
         let rules = &self.policy.rules;
-        let resolver = match &rules.resolver {
-            Some(resolver) => resolver.clone(),
-            None => Resolver::system()?,
-        };
+        let resolver = rules.resolver()?;
         if !resolver.is_trusted() {
             // Said once for each connection, and no reason to stop all mail.
             let mut host = Host::unasked(name, Found::Nothing);

@@ -61,11 +61,23 @@ pub(crate) struct Patience {
 
 impl Web {
     /// By the system's trust store, at the port that RFC 8461 knows.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(preload_ca: bool) -> Self {
+        let policy = Policy::new(Level::Verify);
         Self {
-            policy: Policy::new(Level::Verify),
+            policy: match preload_ca {
+                true => policy.preload_ca(),
+                false => policy,
+            },
             port: 443,
         }
+    }
+
+    /// Reads what is to be read now.
+    ///
+    /// # Errors
+    /// As [`Policy::ready`].
+    pub(crate) fn ready(&self) -> Result<()> {
+        self.policy.ready()
     }
 
     /// At another port.

@@ -58,6 +58,8 @@ pub(crate) fn verify_peer(ssl: &SslRef, ctx: &mut X509StoreContextRef) -> Option
         // OpenSSL has looked at nothing else; what PKIX says is for the record.
         ffi::verify_without_dane(ctx, |ctx| (ffi::verify_logged(ctx), root_of(ctx)))?
     } else {
+        // Records that a caller has put into its SSL itself would have PKIX passed over.
+        ffi::dane::ignore(ctx);
         (ffi::verify_logged(ctx), root_of(ctx))
     };
     let (mut log, mut root) = first;

@@ -30,7 +30,7 @@ impl Context {
         let trust = Trust::load(rules)?;
         builder.set_cert_store(trust.store);
         builder.set_verify(SslVerifyMode::PEER);
-        ffi::dane::allow(&mut builder).map_err(bug)?;
+        ffi::allow_dane(&mut builder).map_err(bug)?;
         ffi::verify_peer_ourselves(&mut builder);
         let identity = match &rules.client_cert {
             Some((cert, key)) => Some(Identity::read(cert, key, "client")?),

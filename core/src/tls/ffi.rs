@@ -246,6 +246,12 @@ pub(crate) fn verify_without_dane<T>(
     verify_with_store(first, store, with)
 }
 
+/// Lets the connections of this context use DANE.
+pub(crate) fn allow_dane(builder: &mut SslContextBuilder) -> Result<(), openssl::error::ErrorStack> {
+    // SAFETY: the builder's context is valid.
+    unsafe { dane::allow(builder.as_ptr()) }
+}
+
 /// Stands for SSL_CTX_get_security_level.
 pub(crate) fn security_level(builder: &SslContextBuilder) -> c_int {
     // SAFETY: the builder's context is valid.

@@ -13,12 +13,12 @@ use openssl::ssl::{SslRef, SslVerifyMode};
 use openssl_sys as sys;
 
 use super::{bug, context, ffi, lock, names, Watch};
+use crate::attempt::Attempt;
 use crate::error::{Error, Result, Word};
 use crate::level::Level;
-use crate::name::ServerName;
-use crate::outcome::{self, Effective, Outcome, Peer, Role};
+use crate::outcome::{self, Effective, Outcome, Role};
 use crate::policy::Policy;
-use crate::protocol::{find, Service};
+use crate::protocol::find;
 use crate::verdict::judge_outcome;
 
 extern "C" {
@@ -42,7 +42,8 @@ pub type Ssl = sys::SSL;
 /// Makes an `SSL_CTX` fit for [`prepare`]. `version` is the caller's `OPENSSL_VERSION_NUMBER`.
 ///
 /// It sets the context's certificate verification callback (SSL_CTX_set_cert_verify_callback), which leaves
-/// an `SSL` that was not prepared to X509_verify_cert as before.
+/// an `SSL` that was not prepared to X509_verify_cert as before, and lets its `SSL`s use DANE
+/// (SSL_CTX_dane_enable).
 ///
 /// # Errors
 /// `invalid` for NULL, `unsupported` if the caller was built for another OpenSSL than this library.
@@ -56,6 +57,7 @@ pub unsafe fn prepare_ctx(ctx: *mut SslCtx, version: u64) -> Result<()> {
     }
     // SAFETY: the caller's: live, and of our libssl. What is stored is only compared with NULL.
     let marked = unsafe {
+        ffi::dane::allow(ctx).map_err(bug)?;
         ffi::verify_prepared_peers(ctx);
         sys::SSL_CTX_set_ex_data(ctx, ffi::mark_index(), ptr::without_provenance_mut(1))
     };
@@ -67,15 +69,20 @@ pub unsafe fn prepare_ctx(ctx: *mut SslCtx, version: u64) -> Result<()> {
 }
 
 /// Makes an `SSL` do its handshake by the policy: SNI, ALPN, oldest version, trust store, the policy's
-/// client certificate if it has one, and the verdict inside the handshake. Before SSL_connect.
+/// client certificate if it has one, its TLSA records, and the verdict inside the handshake. Before SSL_connect.
+///
+/// Nothing is looked up: what the levels heed beside the certificate is handed in
+/// ([`Policy::tlsa`], [`Policy::tlsa_proof`]) or comes with the policy of a [`Route`](crate::Route).
 ///
 /// The SSL cannot resume a session: it would skip the checks. One that is set later ends the handshake. What
 /// the caller changes on the SSL or its context afterwards (verification mode or callback, ciphers without a
 /// certificate, pre-shared keys) it takes out of the verdict inside the handshake; [`check`] finds that out.
 ///
 /// # Errors
-/// `invalid` if the context was not prepared, the SSL has a session or has begun, is a server's, or for what is
-/// wrong with the policy; `unsupported` as for [`prepare_ctx`].
+/// `invalid` if the context was not prepared, the SSL has a session, TLSA records or has begun, is a server's, or
+/// for what is wrong with the policy, such as a level `dane` without [`tlsa_proof`](Policy::tlsa_proof); `no-dane`,
+/// `dns-bogus`, `lookup-failed` and `name-insecure` where no handshake could do; `unsupported` as for
+/// [`prepare_ctx`].
 ///
 /// # Safety
 /// `ssl` is NULL or a live `SSL` of the libssl that this library is linked with; it is not duplicated (SSL_dup)
@@ -89,12 +96,12 @@ pub unsafe fn prepare(
 ) -> Result<()> {
     same_openssl(version)?;
     let service = find(protocol)?;
-    let host = ServerName::parse(name)?;
-    let rules = &policy.rules;
-    rules.consistent()?;
+    let attempt = Attempt::client(Some(service), name, None, policy)?.settled_without_asking()?;
+    let (policy, rules) = (&attempt.policy, &attempt.policy.rules);
     if rules.level == Level::None {
         return Err(Error::invalid("level \"none\" wants no TLS"));
     }
+    let host = attempt.host.as_ref().ok_or_else(|| Error::invalid("no name"))?;
     if ssl.is_null() {
         return Err(Error::invalid("the SSL is NULL"));
     }
@@ -131,8 +138,9 @@ pub unsafe fn prepare(
         ));
     }
     let shared = policy.shared.get(rules)?;
+    super::demand_dane(ssl, rules)?;
     ssl.set_verify(SslVerifyMode::PEER);
-    super::ask_for(ssl, rules, &host, service.protocol().alpn)?;
+    super::ask_for(ssl, rules, host, service.protocol().alpn)?;
     let (oldest, security) = context::oldest(rules, rules.effective());
     ssl.set_min_proto_version(Some(oldest)).map_err(bug)?;
     let mut id = [0; 32];
@@ -167,8 +175,8 @@ pub unsafe fn prepare(
     ssl.set_ex_data(
         super::needed_index()?,
         Watch {
-            names: names(rules, &host),
-            service: Some(service),
+            names: names(rules, host),
+            begun: Some(Box::new(attempt.outcome.clone())),
             ..Watch::new(rules, Role::Client, shared.trust_is_system)
         },
     );
@@ -197,11 +205,15 @@ pub unsafe fn check(ssl: *mut Ssl, version: u64) -> Result<Outcome> {
             SSL_get_fd(ssl),
         )
     };
-    let watch = ssl
-        .ex_data(super::needed_index()?)
-        .filter(|watch| watch.service.is_some())
+    let watch = ssl.ex_data(super::needed_index()?);
+    let (watch, begun) = watch
+        .and_then(|watch| Some((watch, watch.begun.as_deref()?)))
         .ok_or_else(|| Error::invalid("this SSL was not prepared: starttls_prepare"))?;
-    let mut outcome = begin(watch, crate::sys::peer_of(fd));
+    let mut outcome = begun.clone();
+    if let Some(address) = crate::sys::peer_of(fd) {
+        outcome.peer.address = Some(address.ip().to_canonical());
+        outcome.peer.port = Some(address.port());
+    }
     outcome.sni = ssl
         .servername(openssl::ssl::NameType::HOST_NAME)
         .map(str::to_owned);
@@ -259,17 +271,6 @@ fn not_finished() -> Error {
         Word::Handshake,
         "the TLS handshake did not come to its end; OpenSSL's own error says why",
     )
-}
-
-fn begin(watch: &Watch, address: Option<std::net::SocketAddr>) -> Outcome {
-    let peer = Peer {
-        name: watch.names.first().map(ToString::to_string),
-        name_from: Some(watch.rules.name_from),
-        address: address.map(|a| a.ip().to_canonical()),
-        port: address.map(|a| a.port()),
-    };
-    let protocol = watch.service.map(Service::word);
-    Outcome::begin(protocol, Role::Client, watch.rules.level, peer)
 }
 
 /// The caller's SSL must be one of the library that we call, not only be called so.

@@ -24,7 +24,7 @@ use openssl::ssl::{NameType, Ssl, SslRef, SslSession};
 
 use crate::error::{Error, Result, Word};
 use crate::name::ServerName;
-use crate::outcome::{Role, Tls};
+use crate::outcome::{Outcome, Role, Tls};
 use crate::protocol::Service;
 use crate::rules::Rules;
 use crate::text::printable;
@@ -48,7 +48,8 @@ pub(crate) struct Shared {
 pub(crate) struct Watch {
     rules: Arc<Rules>,
     role: Role,
-    service: Option<Service>,
+    /// With what the outcome begins, where the SSL is a caller's.
+    begun: Option<Box<Outcome>>,
     /// The identifier that the protocol has, for the server to choose.
     alpn: Option<&'static str>,
     /// The server's certificates.
@@ -69,7 +70,7 @@ impl Watch {
         Self {
             rules: Arc::clone(rules),
             role,
-            service: None,
+            begun: None,
             alpn: None,
             identities: None,
             names: Vec::new(),
@@ -141,7 +142,15 @@ fn demand_dane(ssl: &mut SslRef, rules: &Rules) -> Result<()> {
     };
     let names = std::iter::once(&dane.base).chain(&dane.names).chain(&rules.names);
     let names = names.filter_map(ServerName::sni);
-    if ffi::dane::enable(ssl, &dane.records, names).map_err(bug)? {
+    // SSL_R_DANE_ALREADY_ENABLED
+    const TWICE: std::os::raw::c_int = 172;
+    let usable = ffi::dane::enable(ssl, &dane.records, names).map_err(|e| {
+        if e.errors().iter().any(|e| e.reason_code() == TWICE) {
+            return Error::invalid("this SSL has TLSA records already: make a new one");
+        }
+        bug(e)
+    })?;
+    if usable {
         Ok(())
     } else {
         Err(Error::new(

@@ -171,6 +171,16 @@ impl Reports {
     }
 }
 
+/// The reports, by domain.
+impl IntoIterator for Reports {
+    type Item = Report;
+    type IntoIter = std::collections::btree_map::IntoValues<String, Report>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.reports.into_values()
+    }
+}
+
 #[cfg(test)]
 #[path = "reports_tests.rs"]
 mod tests;

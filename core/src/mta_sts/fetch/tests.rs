@@ -205,7 +205,7 @@ fn the_certificate_must_be_good_by_the_trust_given() {
             Site::begin("www.example.test", 9).web().port(good.port),
             "an unknown CA",
         ),
-        (Web::new().port(good.port), "the system's trust"),
+        (Web::new(false).port(good.port), "the system's trust"),
     ] {
         let e = get_within(&web, Duration::from_secs(5)).expect_err(what);
         assert_eq!(e.result, WEBPKI_INVALID, "{what}: {e:?}");

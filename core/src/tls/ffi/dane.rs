@@ -4,12 +4,12 @@
 //! dates and names for DANE-EE; nothing of that is done again here.
 
 use std::ffi::CString;
-use std::os::raw::{c_char, c_int, c_uchar, c_uint, c_ulong};
+use std::os::raw::{c_char, c_int, c_uchar, c_uint, c_ulong, c_void};
 use std::ptr;
 
 use foreign_types::ForeignTypeRef;
 use openssl::error::ErrorStack;
-use openssl::ssl::{SslContextBuilder, SslRef};
+use openssl::ssl::SslRef;
 use openssl::x509::X509StoreContextRef;
 use openssl_sys as sys;
 
@@ -42,6 +42,7 @@ extern "C" {
         data: *mut *const c_uchar,
         length: *mut usize,
     ) -> c_int;
+    fn X509_STORE_CTX_set0_dane(ctx: *mut sys::X509_STORE_CTX, dane: *mut c_void);
     fn X509_VERIFY_PARAM_set1_host(
         param: *mut sys::X509_VERIFY_PARAM,
         name: *const c_char,
@@ -52,10 +53,13 @@ extern "C" {
 /// RFC 7671 §5.1: with DANE-EE the record itself binds the key to the name.
 const DANE_FLAG_NO_DANE_EE_NAMECHECKS: c_ulong = 1;
 
-/// Lets the connections of this context use DANE. Stands for SSL_CTX_dane_enable.
-pub(crate) fn allow(builder: &mut SslContextBuilder) -> Result<(), ErrorStack> {
-    // SAFETY: the builder's context is valid.
-    if unsafe { SSL_CTX_dane_enable(builder.as_ptr()) } > 0 {
+/// Lets the connections of this context use DANE; doing so again is no error. Stands for SSL_CTX_dane_enable.
+///
+/// # Safety
+/// The context is live.
+pub(crate) unsafe fn allow(ctx: *mut sys::SSL_CTX) -> Result<(), ErrorStack> {
+    // SAFETY: the caller's.
+    if unsafe { SSL_CTX_dane_enable(ctx) } > 0 {
         Ok(())
     } else {
         Err(ErrorStack::get())
@@ -135,6 +139,12 @@ pub(crate) fn matched(ssl: &SslRef) -> Option<Tlsa> {
             data: std::slice::from_raw_parts(data, length).to_vec(),
         })
     }
+}
+
+/// Has the chain verified by PKIX, whatever TLSA records its SSL has. Stands for X509_STORE_CTX_set0_dane.
+pub(crate) fn ignore(ctx: &mut X509StoreContextRef) {
+    // SAFETY: the context is valid; without records it is as one that never had any.
+    unsafe { X509_STORE_CTX_set0_dane(ctx.as_ptr(), ptr::null_mut()) }
 }
 
 /// Takes the names away that DANE has put into the parameters: what follows is PKIX alone, whose names are
