@@ -41,8 +41,8 @@ def seconds(text: str) -> float:
 
 def count(text: str) -> int:
     """For argparse: how many."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and int(text) >= 1):
-        raise argparse.ArgumentTypeError("a number from 1 to 9999")
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= 1000):
+        raise argparse.ArgumentTypeError("a number from 1 to 1000")
     return int(text)
 
 

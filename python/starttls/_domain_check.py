@@ -151,7 +151,7 @@ def check_domain(domain: str, policy: Policy, screen: DomainScreen | None) -> Ch
     verdicts = [of_host(one) for one in facts]
     verdict, weakest = of_domain(facts)
     takes_mail = error is None or error.word != "null-mx"
-    advice = advise(found, hosts) if takes_mail else []
+    advice = advise(found, hosts) if hosts else []
     if screen and takes_mail:
         screen.domain_verdict(found["domain"], verdict, weakest, list(zip(facts, verdicts, strict=True)), advice)
     elif screen:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import resource
 import sys
 import threading
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ def scan(arguments: argparse.Namespace) -> int:
         return usage("--resume needs a FILE: of standard input nobody knows whether it is the same list")
     if arguments.svg is not None and not os.access(os.path.dirname(arguments.svg) or ".", os.W_OK):
         return usage(f"--svg {arguments.svg}: no file can be written there")
+    if not _may_open(arguments.jobs):
+        return usage(f"--jobs {arguments.jobs} needs more open files than `ulimit -n` allows")
     try:
         policy = policy_of(arguments, arguments.level)
         policy.ready()
@@ -94,6 +97,19 @@ def _read_before(arguments: argparse.Namespace) -> Listing | None:
     with open(arguments.file, "rb"):
         pass
     return listing(arguments.file) if arguments.resume is not None or sys.stderr.isatty() else None
+
+
+def _may_open(jobs: int) -> bool:
+    """Whether so many jobs may have their sockets and files open: else a limit of ours would be a target's failure."""
+    # A job dials two addresses at once, asks DNS, and reads a certificate or the cache.
+    needed = 6 * jobs + 32
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return True
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return True
 
 
 class _Run:

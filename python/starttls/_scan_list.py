@@ -1,5 +1,6 @@
 """The list of targets that `starttls scan` reads: one a line, never as a whole in memory."""
 
+import codecs
 import hashlib
 import sys
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ def entries(name: str) -> Iterator[Entry]:
     with nullcontext(sys.stdin.buffer) if name == "-" else open(name, "rb") as file:
         number = 0
         for line, text in enumerate(_lines(file), 1):
-            text = text.strip()
+            # Some editors begin a file in UTF-8 with a mark that nobody sees.
+            text = (text.removeprefix(codecs.BOM_UTF8) if line == 1 else text).strip()
             if text and not text.startswith(b"#"):
                 number += 1
                 yield Entry(number, line, text)

@@ -63,9 +63,7 @@ def svg(summary: Summary, interrupted: bool = False) -> str:
             body += _row(heading, name, n, all_, y)
             y += _ROW
         y += 8
-    notes = []
-    if summary["bad-line"]:
-        notes.append(f"{summary['bad-line']} lines of the list were no targets")
+    notes = summary.notes()
     if interrupted:
         notes.append("stopped before the end of the list")
     for note in notes:

@@ -36,7 +36,7 @@ def words_of(outcome: Outcome | None, error: errors.Error | None, bad_line: bool
     if outcome.suspicions:
         words.append("suspicious")
     if domain := outcome.domain:
-        words += ["mx-signed"] if domain.mx == "secure" else []
+        words += {"secure": ["mx-signed"], "indeterminate": ["dnssec-unknown"]}.get(domain.mx or "", [])
         for policy in domain.policies:
             if policy.type == "tlsa":
                 words.append("tlsa-unusable" if policy.failure else "tlsa")
@@ -90,6 +90,7 @@ class Summary:
             "dane": self["dane"],
             "tlsa": self["tlsa"],
             "mx_signed": self["mx-signed"],
+            "dnssec_unknown": self["dnssec-unknown"],
             "sts": {mode: self[f"sts:{mode}"] for mode in ("enforce", "testing", "none", "unusable")},
             "forward_secrecy": self["forward-secrecy"],
             "suspicious": self["suspicious"],
@@ -132,6 +133,15 @@ class Summary:
         ]
         return [(heading, rows) for heading, rows in groups if rows]
 
+    def notes(self) -> list[str]:
+        """What a reader must know beside the numbers."""
+        notes = []
+        if n := self["bad-line"]:
+            notes.append(f"lines of the list that are no target: {n}")
+        if n := self["dnssec-unknown"]:
+            notes.append(f"targets of which no trusted resolver said whether they are signed, so no DANE was seen: {n}")
+        return notes
+
     def text(self) -> str:
         """As a table."""
         lines = []
@@ -140,6 +150,5 @@ class Summary:
             for name, n in rows:
                 share = f"{100 * n / self.targets:6.1f} %" if self.targets else ""
                 lines.append(f"  {name:<48} {n:>9} {share}".rstrip())
-        if self["bad-line"]:
-            lines.append(f"lines that are no target: {self['bad-line']}")
+        lines += self.notes()
         return "\n".join(lines)

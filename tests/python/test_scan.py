@@ -107,6 +107,7 @@ def test_a_list(run, peer, certs, server_context, nobody, tmp_path):
         "dane": 0,
         "tlsa": 0,
         "mx_signed": 0,
+        "dnssec_unknown": 0,
         "sts": {"enforce": 0, "testing": 0, "none": 0, "unusable": 0},
         "forward_secrecy": 2,
         "suspicious": 0,
@@ -128,7 +129,7 @@ def test_a_list(run, peer, certs, server_context, nobody, tmp_path):
         "invalid: line 5: ",
         "io (temporary): ",
         "of 4 targets",
-        "lines that are no target: 2",
+        "lines of the list that are no target: 2",
     ):
         assert text in out
     assert re.search(r"do TLS +2 +50.0 %", out)
@@ -151,6 +152,7 @@ def test_exit_codes(run, peer, certs, server_context, nobody, tmp_path):
         [],
         ["--jobs", "0", "{file}"],
         ["--jobs", "x", "{file}"],
+        ["--jobs", "10000", "{file}"],
         ["--per-network", "0", "{file}"],
         ["--level", "fingerprint", "--level", "nonsense", "{file}"],
         ["--resume", "state", "-"],
@@ -178,9 +180,21 @@ def test_standard_input(nobody):
     assert done.returncode == 3 and done.stdout.count(b"\n") == 6 and done.stderr == b""
 
 
+def test_a_limit_of_open_files_is_no_result(tmp_path, nobody):
+    """What we cannot open would look as if nobody listened there."""
+    file = write(tmp_path / "list", targets(300, nobody))
+    command = f"{sys.executable} -m starttls scan --json --level may --jobs 100 {file}"
+    done = subprocess.run(["sh", "-c", f"ulimit -Sn 40; {command}"], capture_output=True, timeout=30)
+    # The soft limit is ours to raise.
+    assert done.returncode == 3 and json.loads(done.stdout.splitlines()[-1])["summary"]["errors"] == {"io": 300}
+    assert b"oo many open files" not in done.stdout
+    done = subprocess.run(["sh", "-c", f"ulimit -n 40; {command}"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 2 and done.stdout == "" and "--jobs 100" in done.stderr and "ulimit -n" in done.stderr
+
+
 def test_lines_of_any_kind(tmp_path):
     file = tmp_path / "list"
-    file.write_bytes(b"a.test\r\n\n#c\n" + b"x" * 5000 + b"\n\xff\xfe\n b.test \nlast.test")
+    file.write_bytes(b"\xef\xbb\xbfa.test\r\n\n#c\n" + b"x" * 5000 + b"\n\xff\xfe\n b.test \nlast.test")
     found = list(entries(str(file)))
     assert [one.number for one in found] == [1, 2, 3, 4, 5]
     assert [one.line for one in found] == [1, 4, 5, 6, 7]
@@ -598,6 +612,13 @@ def test_what_progress_shows(monkeypatch):
     unknown = Progress(terminal, None, 0)
     unknown.draw(at_once=True)
     assert terminal.text.endswith("\r0 done  \x1b[K")
+
+
+def test_what_is_counted_where_nobody_knows_what_is_signed():
+    summary = Summary("may")
+    summary.add(["met", "tls", "dnssec-unknown"])
+    assert "no DANE was seen: 1" in summary.text() and "no DANE was seen: 1" in svg(summary)
+    assert summary.as_dict()["dnssec_unknown"] == 1
 
 
 def test_a_picture_of_anything():
