@@ -65,7 +65,7 @@ def scan(arguments: argparse.Namespace) -> int:
         with run.lock:
             progress.clear()
             if arguments.json:
-                print(json.dumps({"summary": summary.as_dict(interrupted)}), flush=True)
+                _tell({"summary": summary.as_dict(interrupted)})
             else:
                 run.screen.say()
                 if interrupted:
@@ -97,6 +97,12 @@ def _read_before(arguments: argparse.Namespace) -> Listing | None:
     with open(arguments.file, "rb"):
         pass
     return listing(arguments.file) if arguments.resume is not None or sys.stderr.isatty() else None
+
+
+def _tell(told: dict[str, Any]) -> None:
+    """One line, in one piece even where Python does not buffer: who is killed leaves no half of it."""
+    sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
 
 
 def _may_open(jobs: int) -> bool:
@@ -206,7 +212,7 @@ class _Run:
                 return
             self._progress.clear()
             if self._as_json:
-                print(json.dumps(told, ensure_ascii=False), flush=True)
+                _tell(told)
             else:
                 self._say(text, outcome, error, words)
             # After the output, so that nobody takes for done what was not told.
