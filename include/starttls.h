@@ -860,7 +860,7 @@ size_t starttls_routes_left(const starttls_routes *routes);
  * whether the mail is kept, hands one in.
  *
  * Errors: that a look-up failed, or that what the domain asks for cannot be met there: `lookup-failed`,
- * `dns-bogus`, `timeout`, `sts-mismatch`, `sts-unavailable`, `no-dane`, `name-insecure`.
+ * `dns-bogus`, `timeout`, `sts-mismatch`, `sts-unavailable`, `no-dane`.
  */
 bool starttls_routes_next(starttls_routes *routes,
                           starttls_error **error);
@@ -1048,7 +1048,7 @@ bool starttls_prepare_ctx(struct ssl_ctx_st *ctx,
  *
  * Nothing is looked up. What DANE needs is handed in (`starttls_policy_add_tlsa`, `_set_tlsa_proof`) or comes with the
  * policy of `starttls_routes_policy`; at `dane` and `dane-only` it is `invalid` without. Errors: also `no-dane`,
- * `name-insecure`, `dns-bogus` and `lookup-failed`, where no handshake could do. An `SSL` can be given TLSA records once.
+ * `dns-bogus` and `lookup-failed`, where no handshake could do. An `SSL` can be given TLSA records once.
  *
  * The verdict is given inside the handshake: SSL_connect fails where the policy does not hold, also for
  * those who forget `starttls_check`, unless they change verification or ciphers of the `SSL` or use

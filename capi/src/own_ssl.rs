@@ -39,7 +39,7 @@ pub unsafe extern "C" fn starttls_prepare_ctx(
 ///
 /// Nothing is looked up. What DANE needs is handed in (`starttls_policy_add_tlsa`, `_set_tlsa_proof`) or comes with the
 /// policy of `starttls_routes_policy`; at `dane` and `dane-only` it is `invalid` without. Errors: also `no-dane`,
-/// `name-insecure`, `dns-bogus` and `lookup-failed`, where no handshake could do. An `SSL` can be given TLSA records once.
+/// `dns-bogus` and `lookup-failed`, where no handshake could do. An `SSL` can be given TLSA records once.
 ///
 /// The verdict is given inside the handshake: SSL_connect fails where the policy does not hold, also for
 /// those who forget `starttls_check`, unless they change verification or ciphers of the `SSL` or use

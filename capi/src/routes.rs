@@ -162,7 +162,7 @@ pub unsafe extern "C" fn starttls_routes_left(routes: *const starttls_routes) ->
 /// whether the mail is kept, hands one in.
 ///
 /// Errors: that a look-up failed, or that what the domain asks for cannot be met there: `lookup-failed`,
-/// `dns-bogus`, `timeout`, `sts-mismatch`, `sts-unavailable`, `no-dane`, `name-insecure`.
+/// `dns-bogus`, `timeout`, `sts-mismatch`, `sts-unavailable`, `no-dane`.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_routes_next(
     routes: *mut starttls_routes,

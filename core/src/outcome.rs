@@ -431,7 +431,9 @@ impl Outcome {
     /// How it ended where it failed: the error's word and message. Of those in [`attempts`](Self::attempts) it
     /// tells why the next host was tried.
     pub fn error(&self) -> Option<(Word, &str)> {
-        self.error.as_ref().map(|(word, message)| (*word, message.as_str()))
+        self.error
+            .as_ref()
+            .map(|(word, message)| (*word, message.as_str()))
     }
 
     /// One line of JSON. The keys are documented and stable.

@@ -10,7 +10,7 @@ mod tlsrpt;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::attempt::settled::NO_DNSSEC;
 use crate::attempt::Attempt;
@@ -19,6 +19,8 @@ use crate::demand::{Demand, StsOfHost};
 use crate::destinations::Destination;
 use crate::dns::{Answer, Asking, Proof, Resolver};
 use crate::error::{Error, Result, Word};
+use crate::level::Level;
+use crate::mta_sts::Look;
 use crate::mx::mail_hosts;
 use crate::name::ServerName;
 use crate::outcome::{Domain, NameFrom};
@@ -144,7 +146,7 @@ impl Routes {
         let notes = std::mem::take(&mut policy.set().notes);
         let mut routes = Self {
             service,
-            sts: DomainSts::new(listed),
+            sts: DomainSts::new(&name, listed),
             policy,
             resolver,
             mx: None,
@@ -235,6 +237,11 @@ impl Routes {
             Some(Proof::Secure) => NameFrom::Dnssec,
             Some(_) => NameFrom::InsecureDns,
         };
+        // Without a policy `strict` has only the permanent `name-insecure` for hosts that insecure DNS names. What is
+        // kept of an answer that nobody proved must not make it.
+        if (rules.level, self.name_from) == (Level::Strict, NameFrom::InsecureDns) {
+            self.sts.look = Look::NotWithout;
+        }
         let mut addresses = found.addresses;
         self.waiting.extend(found.hosts.into_iter().map(|host| Waiting {
             name: host.name.clone(),
@@ -375,14 +382,7 @@ impl Routes {
         let sts = if decided || !rules.level.heeds_sts() || !self.is_mail() {
             StsOfHost::nothing()
         } else {
-            let said = self.sts.of_host(
-                &self.domain,
-                &waiting.name,
-                &rules,
-                &asking,
-                SystemTime::now(),
-                &mut self.notes,
-            );
+            let said = self.sts.of_host(&waiting.name, &rules, &asking, &mut self.notes);
             self.asked = self.asked.saturating_add(asking.asked.get());
             said?
         };

@@ -1,7 +1,8 @@
 //! Mail to a domain instead of a host: `connect_domain`, its `Routes`, and the `survey` of what it publishes.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
@@ -114,8 +115,8 @@ impl Routes {
     }
 
     /// How many hosts have not had their turn.
-    fn __length_hint__(&self, py: Python<'_>) -> usize {
-        py.detach(|| lock(&self.core).len())
+    fn __length_hint__(&self) -> usize {
+        self.core.try_lock().map_or(0, |routes| routes.len())
     }
 
     /// Why hosts were left out so far: a list of ``starttls.Error``.
@@ -133,9 +134,16 @@ impl Routes {
             .map(crate::policy::seconds_of)
             .transpose()
             .map_err(|e| exception(py, &e))?;
-        // Without the GIL: another thread may be waiting in here.
+        // As generators have it. A resolver of the caller's is called in here, and could come back.
+        let mut routes = match self.core.try_lock() {
+            Ok(routes) => routes,
+            Err(TryLockError::Poisoned(routes)) => routes.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                return Err(PyValueError::new_err("these routes are being looked up already"))
+            }
+        };
+        let routes = &mut *routes;
         let next = wait(py, || {
-            let mut routes = lock(&self.core);
             if let Some(time) = time {
                 routes.within(time);
             }

@@ -216,7 +216,7 @@ class Policy:
         """Whether making and checking a connection may wait for a cache."""
 
     @property
-    def _collector(self) -> str | None:
+    def _collector(self) -> _Path | None:
         """The socket of the TLSRPT collector."""
 
 @final

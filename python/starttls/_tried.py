@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
 
 from starttls import errors
 from starttls._core import Collector, Event
@@ -15,7 +16,7 @@ _OURS = ("invalid", "unsupported", "bug")
 class Tried:
     """What happened at each host, and whom it is told to."""
 
-    def __init__(self, domain: str, collector: str | None) -> None:
+    def __init__(self, domain: str, collector: "str | PathLike[str] | None") -> None:
         """collector: the socket of the TLSRPT collector."""
         self._domain = domain
         self._collector = collector

@@ -419,9 +419,17 @@ static char *normal(const starttls_outcome *outcome) {
     return copy;
 }
 
+/* With it known that there are no TLSA records: starttls_upgrade would look, starttls_prepare does not. */
+static starttls_policy *policy_for(const char *level) {
+    starttls_policy *policy = policy_of(level);
+    if (strcmp(level, "strict") == 0)
+        CHECK(starttls_policy_set_tlsa_proof(policy, "secure", &error));
+    return policy;
+}
+
 static void same_outcome(const char *certificate, const char *level, int version) {
     struct server server = server_of(certificate, version);
-    starttls_policy *policy = policy_of(level);
+    starttls_policy *policy = policy_for(level);
     SSL_CTX *ctx = prepared_ctx();
     SSL *ssl = prepared(ctx, policy, HOST);
     int fd = dial(server.port);

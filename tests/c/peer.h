@@ -77,7 +77,7 @@ static void peer_play(int fd, const struct script *script) {
 }
 
 /* Forks a peer that plays the script on one end of a socket pair; *fd is the other. */
-static pid_t peer_pair(const struct script *script, int *fd) {
+static inline pid_t peer_pair(const struct script *script, int *fd) {
     int ends[2];
     pid_t pid;
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0 || (pid = fork()) < 0)
@@ -94,7 +94,7 @@ static pid_t peer_pair(const struct script *script, int *fd) {
 }
 
 /* The same on a port of loopback, for so many connections in turn. */
-static pid_t peer_port(const struct script *script, int connections, uint16_t *port) {
+static inline pid_t peer_port(const struct script *script, int connections, uint16_t *port) {
     struct sockaddr_in address;
     socklen_t size = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0);

@@ -315,6 +315,21 @@ def test_routes(policy, world):
         starttls.routes("null.test", policy)
 
 
+def test_routes_are_for_one_at_a_time(policy, world):
+    world.put(DOMAIN, MX, mx(10, HOST))
+    routes = starttls.routes(DOMAIN, policy)
+    raised = []
+
+    def back():
+        with pytest.raises(ValueError, match="already"):
+            next(routes)
+        raised.append(True)
+        return starttls.Answer([a("127.0.0.1")], "secure")
+
+    world.instead[HOST, "A"] = back
+    assert next(routes).host == HOST and raised == [True]
+
+
 def test_a_route_keeps_what_its_level_demands(policy, world):
     """Derived or not, the records decide."""
     [route] = starttls.routes(DOMAIN, policy)

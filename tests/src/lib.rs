@@ -2,6 +2,7 @@
 //! ([`scripted`]), certificates made on the spot ([`certs`]), and servers whose behaviour a test
 //! writes down in Rust ([`peer`]).
 
+pub mod attacker;
 pub mod cache_entries;
 pub mod certs;
 pub mod check;

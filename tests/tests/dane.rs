@@ -57,8 +57,10 @@ fn try_with(server: &Identity, policy: &Policy, host: &str) -> starttls::Result<
     result
 }
 
+type Row = (&'static str, &'static str, &'static [(u8, u8, u8)], &'static str);
+
 /// Server, whose certificate the records are of, the records, and the verdict of level `dane-only`.
-const TABLE: &[(&str, &str, &[(u8, u8, u8)], &str)] = &[
+const TABLE: &[Row] = &[
     // DANE-EE: the key is bound, names and dates are nobody's business (RFC 7671 §5.1).
     ("good", "good", &[(3, 1, 1)], "tls"),
     ("good", "good", &[(3, 0, 1)], "tls"),

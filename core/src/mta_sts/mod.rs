@@ -51,6 +51,9 @@ pub(crate) enum Found {
 pub(crate) enum Look {
     /// Ask nobody who was asked not long ago.
     AsNeeded,
+    /// The same, but where no policy is kept ask for the record in any case: nothing goes without a policy, and that
+    /// there is none may be what an attacker said not long ago.
+    NotWithout,
     /// Ask for the record in any case: no MX host matches, and the policy may have changed (§5.1).
     Again,
 }
@@ -89,7 +92,7 @@ pub(crate) fn find(
     let check = match (&held, check) {
         // Something has gone on since: no policy was kept, or none any more.
         (None, Some(Check::Same)) => None,
-        (Some(_), Some(_)) if look == Look::AsNeeded => return Ok(settled(held, None)),
+        (Some(_), Some(_)) if look != Look::Again => return Ok(settled(held, None)),
         (None, Some(check)) if look == Look::AsNeeded => return Ok(settled(None, check.failure())),
         (_, check) => check,
     };

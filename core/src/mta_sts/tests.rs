@@ -352,6 +352,23 @@ fn that_there_is_none_is_kept_for_a_while() {
 }
 
 #[test]
+fn where_nothing_goes_without_a_policy_that_there_is_none_is_asked_again() {
+    let world = World::new(Txt::Gone, POLICY);
+    world.look(0, Look::NotWithout).is("nothing", 1, 0);
+    world.look(1, Look::NotWithout).is("nothing", 1, 0);
+    // An attacker had said so, and has gone.
+    world.says(Txt::Says("v=STSv1; id=1"));
+    world.at(2).is("nothing", 0, 0);
+    world.look(2, Look::NotWithout).is("1 Enforce", 3, 1);
+    // What is kept is enough, and a policy host that fails has its rest.
+    world.look(3, Look::NotWithout).is("1 Enforce!", 0, 0);
+    let world = World::new(Txt::Says("v=STSv1; id=1"), POLICY);
+    world.breaks();
+    world.look(0, Look::NotWithout).is(FETCH_ERROR, 3, 1);
+    world.look(1, Look::NotWithout).is(FETCH_ERROR, 1, 0);
+}
+
+#[test]
 fn a_policy_host_that_fails_is_not_dialled_for_each_message() {
     let world = World::new(Txt::Says("v=STSv1; id=1"), POLICY);
     world.breaks();

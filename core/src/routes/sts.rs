@@ -13,8 +13,11 @@ use crate::settle::Sts;
 
 /// A domain's policy, or why there is none.
 pub(super) struct DomainSts {
+    domain: ServerName,
     /// What the caller's STARTTLS Everywhere list says of it.
     listed: Option<StsPolicy>,
+    /// How the domain is asked the first time.
+    pub(super) look: Look,
     state: State,
     /// For the outcome.
     pub(super) policy: Option<DomainPolicy>,
@@ -33,9 +36,11 @@ enum State {
 }
 
 impl DomainSts {
-    pub(super) fn new(listed: Option<StsPolicy>) -> Self {
+    pub(super) fn new(domain: &ServerName, listed: Option<StsPolicy>) -> Self {
         Self {
+            domain: domain.clone(),
             listed,
+            look: Look::AsNeeded,
             state: State::Unasked,
             policy: None,
             holds_until: None,
@@ -48,15 +53,13 @@ impl DomainSts {
     /// Only what ends the whole call.
     pub(super) fn of_host(
         &mut self,
-        domain: &ServerName,
         host: &ServerName,
         rules: &Rules,
         asking: &Asking<'_>,
-        now: SystemTime,
         notes: &mut Vec<String>,
     ) -> Result<StsOfHost> {
         if matches!(self.state, State::Unasked) {
-            self.ask(domain, Look::AsNeeded, rules, asking, now, notes)?;
+            self.ask(self.look, rules, asking, notes)?;
         }
         let name = host.to_string();
         if let State::Policy {
@@ -66,7 +69,7 @@ impl DomainSts {
         {
             if policy.mode != StsMode::None && policy.matching(&name).is_none() {
                 // RFC 8461 §5.1
-                self.ask(domain, Look::Again, rules, asking, now, notes)?;
+                self.ask(Look::Again, rules, asking, notes)?;
             }
         }
         let says = match &self.state {
@@ -75,13 +78,14 @@ impl DomainSts {
             State::Policy { policy, .. } => match policy.mode {
                 StsMode::None => Sts::Nothing,
                 StsMode::Testing => Sts::Testing,
-                StsMode::Enforce => Sts::Enforce(names(policy, &name, domain)),
+                StsMode::Enforce => Sts::Enforce(names(policy, &name, &self.domain)),
             },
         };
         let check = match &self.state {
-            State::Policy { policy, .. } if policy.mode != StsMode::None => {
-                Some(Check::new(CheckKind::Sts, names(policy, &name, domain).err()))
-            }
+            State::Policy { policy, .. } if policy.mode != StsMode::None => Some(Check::new(
+                CheckKind::Sts,
+                names(policy, &name, &self.domain).err(),
+            )),
             _ => None,
         };
         Ok(StsOfHost {
@@ -91,15 +95,8 @@ impl DomainSts {
         })
     }
 
-    fn ask(
-        &mut self,
-        domain: &ServerName,
-        look: Look,
-        rules: &Rules,
-        asking: &Asking<'_>,
-        now: SystemTime,
-        notes: &mut Vec<String>,
-    ) -> Result<()> {
+    fn ask(&mut self, look: Look, rules: &Rules, asking: &Asking<'_>, notes: &mut Vec<String>) -> Result<()> {
+        let (domain, now) = (&self.domain, SystemTime::now());
         let name = domain.to_string();
         let web = rules.web();
         let found = mta_sts::find(&name, look, asking, rules.cache.as_ref(), web, now, notes)?;
@@ -110,7 +107,7 @@ impl DomainSts {
                 self.holds_until = Instant::now().checked_add(left);
                 State::Policy {
                     policy: held.policy.clone(),
-                    may_be_old: from_cache && look == Look::AsNeeded,
+                    may_be_old: from_cache && look != Look::Again,
                 }
             }
             Found::NoPolicy => State::Nothing,

@@ -81,7 +81,7 @@ pub unsafe fn prepare_ctx(ctx: *mut SslCtx, version: u64) -> Result<()> {
 /// # Errors
 /// `invalid` if the context was not prepared, the SSL has a session, TLSA records or has begun, is a server's, or
 /// for what is wrong with the policy, such as a level `dane` without [`tlsa_proof`](Policy::tlsa_proof); `no-dane`,
-/// `dns-bogus`, `lookup-failed` and `name-insecure` where no handshake could do; `unsupported` as for
+/// `dns-bogus` and `lookup-failed` where no handshake could do; `unsupported` as for
 /// [`prepare_ctx`].
 ///
 /// # Safety

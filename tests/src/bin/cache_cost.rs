@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use starttls::{cache, Cache};
+use starttls::cache;
 
 const ROUNDS: usize = 400;
 const BATCHES: usize = 15;

@@ -21,7 +21,12 @@ fn main() -> ExitCode {
         }
     };
     let mut random = Random(seed.parse().unwrap_or(1));
+    let parent = std::os::unix::process::parent_id();
     loop {
+        if std::os::unix::process::parent_id() != parent {
+            // The test itself was killed.
+            return ExitCode::SUCCESS;
+        }
         let n = random.below(KEYS);
         let key = key(n);
         // Some are gone at once, so that there is something to sweep.
