@@ -38,33 +38,34 @@ class Screen:
         """Everything about the outcome but the dialog and the verdict."""
         peer = outcome.peer
         if peer.address:
-            self._fact("peer", f"{peer.name} at {peer.address} port {peer.port}")
+            self.fact("peer", f"{peer.name} at {peer.address} port {peer.port}")
         if tls := outcome.tls:
             words = [tls.version, tls.cipher]
             words += [tls.group] if tls.group else []
             words += [f"ALPN {tls.alpn}"] if tls.alpn else []
             words += ["resumed"] if tls.resumed else []
             words += [] if tls.forward_secrecy else ["no forward secrecy"]
-            self._fact("TLS", ", ".join(words))
+            self.fact("TLS", ", ".join(words))
         if certificate := outcome.certificate:
-            self._fact("certificate", f"{certificate.subject}, issued by {certificate.issuer}")
-            self._fact("", f"names {', '.join(certificate.names) or 'none'}; until {certificate.not_after}")
-            self._fact("", f"sha256 {certificate.sha256}")
-            self._fact("", f"key's  {certificate.spki_sha256}")
+            self.fact("certificate", f"{certificate.subject}, issued by {certificate.issuer}")
+            self.fact("", f"names {', '.join(certificate.names) or 'none'}; until {certificate.not_after}")
+            self.fact("", f"sha256 {certificate.sha256}")
+            self.fact("", f"key's  {certificate.spki_sha256}")
         for check in outcome.checks:
             if check.ok:
-                self._fact(check.check, "ok", "green")
+                self.fact(check.check, "ok", "green")
             else:
-                self._fact(check.check, f"FAILED: {check.why}", "red")
+                self.fact(check.check, f"FAILED: {check.why}", "red")
         if outcome.identity.proven_by:
-            self._fact("identity", f"{outcome.identity.name}, by {outcome.identity.proven_by}")
-            self._fact("", outcome.identity.evidence or "")
+            self.fact("identity", f"{outcome.identity.name}, by {outcome.identity.proven_by}")
+            self.fact("", outcome.identity.evidence or "")
         for suspicion in outcome.suspicions:
-            self._fact("suspicious", suspicion, "yellow")
+            self.fact("suspicious", suspicion, "yellow")
         for note in outcome.notes:
-            self._fact("note", note)
+            self.fact("note", note)
 
-    def _fact(self, name: str, text: str, style: str | None = None) -> None:
+    def fact(self, name: str, text: str, style: str | None = None) -> None:
+        """A line of a table."""
         self.say(f"{name:<12} {text}", style, indent=2)
 
     def verdict(self, level: str, error: errors.Error | None, outcome: Outcome | None) -> None:

@@ -9,75 +9,30 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from os import devnull
-from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING
 
 from starttls import _core, errors
-from starttls._core import Policy
+from starttls._command import LEVELS, MET, NOT_MET, add_policy_options, count, seconds, usage
 from starttls._show import Screen
+from starttls._targets import target
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 __all__ = ["main"]
 
-LEVELS = ("none", "may", "encrypt", "fingerprint", "verify", "opportunistic", "strict")
-MET, NOT_MET, USAGE, TEMPORARY = 0, 1, 2, 3
 
+class _Parser(argparse.ArgumentParser):
+    """One whose help and usage do not get lost without a word where they cannot be written."""
 
-class Target:
-    """What to check: `smtp://host[:port]`, any protocol word, or a bare domain."""
-
-    def __init__(self, text: str) -> None:
-        if not text or not text.isprintable() or " " in text:
-            raise argparse.ArgumentTypeError(f"{text!r}: a target is not empty and has no spaces or control characters")
-        self.text = text
-        self.protocol: str | None = None
-        self.host = text
-        self.port = 0
-        if "://" not in text:
-            return
-        if "?" in text or "#" in text:
-            raise argparse.ArgumentTypeError(f"{text!r}: a target is protocol://host[:port] and no more")
-        try:
-            url = urlsplit(text)
-        except ValueError as e:
-            raise argparse.ArgumentTypeError(f"{text!r}: {e}") from None
-        known = _words()
-        if url.scheme not in known:
-            raise argparse.ArgumentTypeError(
-                f"{text!r}: no protocol is called {url.scheme!r}; it is one of: {' '.join(known)}"
-            )
-        self.protocol = url.scheme
-        self.host, self.port = _host_and_port(text, url)
-
-
-def _words() -> list[str]:
-    rows = _core.protocols()
-    return [row[0] for row in rows] + [row[2] for row in rows if row[2]]
-
-
-def _host_and_port(text: str, url: SplitResult) -> tuple[str, int]:
-    try:
-        port = url.port
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: the port is a number from 1 to 65535") from None
-    if port == 0 or url.netloc.endswith(":"):
-        raise argparse.ArgumentTypeError(f"{text!r}: the port is a number from 1 to 65535")
-    if url.username is not None or url.path not in ("", "/"):
-        raise argparse.ArgumentTypeError(f"{text!r}: a target is protocol://host[:port] and no more")
-    if not url.hostname:
-        raise argparse.ArgumentTypeError(f"{text!r}: there is no host")
-    return url.hostname, port or 0
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("not a number of seconds") from None
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        if message:
+            (file or sys.stderr).write(message)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="starttls",
         description="STARTTLS for mail software: see what a server offers and what can be proven about it.",
         epilog="Exit status: 0 all met, 1 some not met, 2 usage, 3 only temporary failures.",
@@ -85,28 +40,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"starttls {_core.version}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    check = commands.add_parser(
-        "check",
-        help="connect, upgrade, and say what was obtained",
-        description="Connects, plays the dialog, runs every check, and says whether the level is met.",
-        epilog="TARGET: smtp://host[:port], imaps://host … any word that `starttls protocols` lists.",
-    )
-    check.add_argument("--level", choices=LEVELS, help="what must hold (default: strict)")
-    check.add_argument("--ca-file", metavar="F", help="trust these certificates (PEM) and no others")
-    check.add_argument("--name", metavar="HOST", help="the name to check; TARGET is then only where to dial")
-    check.add_argument("--timeout", metavar="S", type=_seconds, default=30.0, help="seconds a target (default: 30)")
-    check.add_argument(
-        "--fingerprint",
-        metavar="HEX",
-        action="append",
-        default=[],
-        help="SHA-256 of the certificate or its key; may be given again; implies level fingerprint",
-    )
-    check.add_argument("--resolver", metavar="ADDR[:PORT]", help="not in this version")
-    check.add_argument("--json", action="store_true", help="one object a line")
-    check.add_argument("targets", metavar="TARGET", nargs="+", type=Target)
-    check.set_defaults(run=_check)
-
+    _add_check(commands)
+    _add_scan(commands)
+    _add_forget(commands)
     demo = commands.add_parser("demo", help="see what it is for, with servers of its own on loopback")
     demo.set_defaults(run=_demo)
 
@@ -114,6 +50,82 @@ def parser() -> argparse.ArgumentParser:
     protocols.add_argument("--json", action="store_true", help="one object a line")
     protocols.set_defaults(run=_protocols)
     return top
+
+
+def _add_check(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    check = commands.add_parser(
+        "check",
+        help="connect, upgrade, and say what was obtained",
+        description="""
+Connects, plays the dialog, runs every check, and says whether the level is met. Of a domain it shows what it
+publishes (MX, TLSA, MTA-STS, TLSRPT), asks each of its mail hosts, also in clear (no recipient is named, no mail is
+sent), and says which protection a sender gets today, what someone on the path could do about it, and what its owner
+should mend. The level is met where mail would go: by the first host that meets it.""",
+        epilog="""
+TARGET: a domain, or smtp://host[:port], imaps://host … any word that `starttls protocols` lists. Exit status: 0 all
+met, 1 some not met, 2 usage, 3 only temporary failures. --json has of a domain also: survey (what it publishes), hosts
+(each one's result), verdict (level, host, says, attack, advice).""",
+    )
+    check.add_argument("--level", choices=LEVELS, help="what must hold (default: strict)")
+    check.add_argument("--name", metavar="HOST", help="the name to check; TARGET is then only where to dial")
+    check.add_argument("--timeout", metavar="S", type=seconds, default=30.0, help="seconds a connection (default: 30)")
+    check.add_argument(
+        "--fingerprint",
+        metavar="HEX",
+        action="append",
+        default=[],
+        help="SHA-256 of the certificate or its key; may be given again; implies level fingerprint",
+    )
+    check.add_argument("--json", action="store_true", help="one object a line")
+    add_policy_options(check)
+    check.add_argument("targets", metavar="TARGET", nargs="+", type=target)
+    check.set_defaults(run=_check)
+
+
+def _add_scan(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    scan = commands.add_parser(
+        "scan",
+        help="check a list of domains, many at once",
+        description="""
+Connects to every target of a list, as a sender would, and counts: who does TLS, with whom it is proven, by which
+versions, and what failed. The list may be of any length: neither it nor the results are kept in memory.""",
+        epilog="""
+FILE: one target a line, as for `starttls check`; empty lines and those that begin with # are skipped. A line that is
+no target is a result with the error "invalid". What stands there twice is done twice (sort -u FILE). With --json one
+object a line as of `starttls check`, with the line of the file as "line", and at last {"summary": …}. With --resume
+what is done is kept in STATE, and the same call goes on after an end of any kind, even kill -9: no target is lost,
+those that were under way are done again, and the summary counts each once. Ctrl-C ends it with the summary so far.
+Exit status as `check`; 130 after Ctrl-C.""",
+    )
+    scan.add_argument(
+        "--level", choices=LEVELS, default="opportunistic", help="what must hold (default: opportunistic)"
+    )
+    scan.add_argument("--jobs", metavar="N", type=count, default=16, help="targets at once (default: 16)")
+    scan.add_argument(
+        "--per-network", metavar="M", type=count, default=2, help="connections at once into one /24 or /48 (default: 2)"
+    )
+    scan.add_argument("--timeout", metavar="S", type=seconds, default=30.0, help="seconds a connection (default: 30)")
+    scan.add_argument("--resume", metavar="STATE", help="keep what is done in this file, and go on from it")
+    scan.add_argument("--svg", metavar="FILE", help="write the summary as a picture")
+    scan.add_argument("--json", action="store_true", help="one object a line")
+    add_policy_options(scan)
+    scan.add_argument("file", metavar="FILE", help="the list; - is standard input")
+    scan.set_defaults(run=_scan)
+
+
+def _add_forget(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    forget = commands.add_parser(
+        "forget",
+        help="forget that a host did TLS before",
+        description="""
+With a cache, a host that proved its name over TLS and then does not offer TLS is `stripped`: nobody goes on in clear.
+Where that was meant, this forgets what the cache knows of the host, or of a domain's hosts.""",
+    )
+    forget.add_argument(
+        "--cache", metavar="SPEC", required=True, help="a directory, 'directory' (its usual place), redis://…"
+    )
+    forget.add_argument("host", metavar="HOST")
+    forget.set_defaults(run=_forget)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -141,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except OSError as e:
         _give_up_output()
-        return _usage(str(e))
+        return usage(str(e))
 
 
 def _give_up_output() -> None:
@@ -151,96 +163,24 @@ def _give_up_output() -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    if arguments.resolver is not None:
-        return _usage("--resolver is unsupported: this version makes no DNS look-ups of its own")
-    level = arguments.level or ("fingerprint" if arguments.fingerprint else "strict")
+    from starttls._check import check
+
+    return check(arguments)
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    from starttls._scan import scan
+
+    return scan(arguments)
+
+
+def _forget(arguments: argparse.Namespace) -> int:
     try:
-        policy = Policy(level, ca_file=arguments.ca_file, fingerprints=arguments.fingerprint, timeout=arguments.timeout)
-        policy.ready()
-        for target in arguments.targets:
-            if target.protocol is not None:
-                host = target.host if arguments.name is None else arguments.name
-                # For the rules of its arguments alone.
-                _core.Negotiation(target.protocol, host, "greeting", policy)
+        _core.Policy("opportunistic", cache=arguments.cache).forget(arguments.host)
     except errors.Error as e:
-        return _usage(e.message)
-
-    screen = None if arguments.json else Screen(sys.stdout)
-    failures = []
-    for target in arguments.targets:
-        result, error = _check_one(target, arguments.name, policy, screen)
-        if error is not None:
-            failures.append(error)
-        if screen is None:
-            print(json.dumps(result, ensure_ascii=False), flush=True)
-    if not failures:
-        return MET
-    return TEMPORARY if all(e.temporary for e in failures) else NOT_MET
-
-
-def _check_one(
-    target: Target, name: str | None, policy: Policy, screen: Screen | None
-) -> tuple[dict[str, Any], errors.Error | None]:
-    """Checks one target; without a screen nothing is printed. The result is what --json prints."""
-    error: errors.Error | None = None
-    outcome = None
-    if screen:
-        screen.heading(target.text)
-    try:
-        session = _connect(target, name, policy, screen)
-    except errors.Error as e:
-        error, outcome = e, e.outcome
-    else:
-        session.close()
-        outcome = session.outcome
-    met = error is None
-    message = error.message if error else f"level {policy.level} is met"
-    if screen:
-        if outcome:
-            screen.findings(outcome)
-        screen.verdict(policy.level, error, outcome)
-    result = {
-        "target": target.text,
-        "met": met,
-        "level": policy.level,
-        "error": error.word if error else None,
-        "message": message,
-        "temporary": error.temporary if error else False,
-        "outcome": outcome.as_dict() if outcome else None,
-    }
-    return result, error
-
-
-def _connect(target: Target, name: str | None, policy: Policy, screen: Screen | None) -> _core.Session:
-    see = screen.line if screen else None
-    if target.protocol is None:
-        raise errors.UnsupportedError(
-            "unsupported",
-            f"this version does not look up a domain's mail servers; name one: smtp://{target.host}",
-        )
-    if name is None:
-        return _core.connect(target.protocol, target.host, target.port, policy=policy, _see=see)
-    # TARGET is only where to dial. An address is told to the policy; a name is looked up here.
-    *others, last = _addresses(target.host)
-    for address in others:
-        try:
-            return _core.connect(target.protocol, name, target.port, policy=policy.derive(address=address), _see=see)
-        except errors.ConnectionNotMadeError:
-            # Nobody there: the next one.
-            pass
-    return _core.connect(target.protocol, name, target.port, policy=policy.derive(address=last), _see=see)
-
-
-def _addresses(host: str) -> list[str]:
-    import socket
-
-    try:
-        return [str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
-    except socket.gaierror as e:
-        permanent = e.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
-        raise errors.make("lookup-failed", f"look up {host}: {e.strerror}", not permanent, None, None) from None
-    except UnicodeError:
-        raise errors.InvalidError("invalid", f"{host!r} is no host name") from None
+        return usage(e.message)
+    print(f"{arguments.host}: forgotten")
+    return MET
 
 
 def _demo(_arguments: argparse.Namespace) -> int:
@@ -262,9 +202,3 @@ def _protocols(arguments: argparse.Namespace) -> int:
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     return MET
-
-
-def _usage(message: str) -> int:
-    with suppress(OSError):
-        print(f"starttls: {message}", file=sys.stderr)
-    return USAGE

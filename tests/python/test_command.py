@@ -104,11 +104,32 @@ def test_name_and_fingerprint(run, good):
     assert run("--fingerprint", "ab" * 32, f"smtp://localhost:{good}")[0] == 1
 
 
-def test_a_bare_domain_needs_what_this_version_has_not(run):
-    status, out, _ = run("--json", "example.test")
-    result = json.loads(out)
-    assert status == 1 and result["error"] == "unsupported" and "smtp://example.test" in result["message"]
-    assert result["outcome"] is None
+def test_forget(tmp_path, capsys):
+    assert cli.main(["forget", "mx.example.test", "--cache", str(tmp_path)]) == 0
+    assert "forgotten" in capsys.readouterr().out
+    assert cli.main(["forget", "a..b", "--cache", str(tmp_path)]) == 2
+    with pytest.raises(SystemExit):
+        cli.main(["forget", "mx.example.test"])
+
+
+def test_a_host_that_stops_doing_tls_is_stripped_until_it_is_forgotten(run, peer, server_context, tmp_path, capsys):
+    does_tls = True
+
+    def serve(sock):
+        if does_tls:
+            smtp(server_context, echo)(sock)
+        else:
+            play(sock, [b"220 hello\r\n", None, b"250 x\r\n", None, b"502 no\r\n"])
+
+    target = f"smtp://localhost:{peer(serve).port}"
+    options = ["--json", "--cache", str(tmp_path), "--level", "may", target]
+    assert run(*options)[0] == 0
+    does_tls = False
+    status, out, _ = run(*options)
+    assert status == 3 and json.loads(out)["error"] == "stripped"
+    assert cli.main(["forget", "localhost", "--cache", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert run(*options)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -133,7 +154,15 @@ def test_a_bare_domain_needs_what_this_version_has_not(run):
         ["smtp://a\nb"],
         ["smtp://a b"],
         ["", "smtp://localhost"],
-        ["--level", "dane", "smtp://localhost"],
+        ["--name", "mx.example.test", "example.test"],
+        ["a..b"],
+        ["--level", "dane-only", "a..b"],
+        ["--level", "dane", "--fingerprint", "ab" * 32, "smtp://localhost"],
+        ["--port", "0", "example.test"],
+        ["--port", "smtp", "example.test"],
+        ["--trust-dns", "example.test"],
+        ["--cache", "nosuch://x", "example.test"],
+        ["--destinations", "/nonexistent", "example.test"],
         ["--level", "strict", "--fingerprint", "ab" * 32, "smtp://localhost"],
         ["--fingerprint", "xyz", "smtp://localhost"],
         ["--timeout", "0", "smtp://localhost"],
@@ -141,7 +170,8 @@ def test_a_bare_domain_needs_what_this_version_has_not(run):
         ["--timeout", "1e308", "smtp://localhost"],
         ["--timeout", "nan", "smtp://localhost"],
         ["--timeout", "x" * 5000, "smtp://localhost"],
-        ["--resolver", "127.0.0.1", "smtp://localhost"],
+        ["--resolver", "localhost", "smtp://localhost"],
+        ["--resolver", "127.0.0.1 x", "smtp://localhost"],
         ["--ca-file", "/nonexistent", "smtp://localhost"],
         ["--ca-file", "/dev/null", "smtp://localhost"],
     ],
