@@ -134,6 +134,14 @@ mod tests {
         bad(record(3, 1, 2, 32), "a SHA-512 is 64 octets");
         bad(record(3, 1, 0, 80), "no public key");
         bad(record(2, 0, 0, 80), "no certificate");
+        let key = openssl::ec::EcKey::generate(
+            &openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::X9_62_PRIME256V1).unwrap(),
+        );
+        let mut whole = record(3, 1, 0, 0);
+        whole.data = key.unwrap().public_key_to_der().unwrap();
+        good(whole.clone());
+        whole.data.push(0);
+        bad(whole, "something behind the key");
     }
 
     #[test]
