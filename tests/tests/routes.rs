@@ -21,10 +21,13 @@ const MX: u16 = 15;
 const AAAA: u16 = 28;
 const TLSA: u16 = 52;
 
+/// The records of a name and type.
+type Answers = dyn Fn(&str, u16) -> Vec<Vec<u8>> + Send + Sync;
+
 /// A DNS of functions.
 struct Dns {
     proof: Proof,
-    answer: Box<dyn Fn(&str, u16) -> Vec<Vec<u8>> + Send + Sync>,
+    answer: Box<Answers>,
 }
 
 impl Lookup for Dns {

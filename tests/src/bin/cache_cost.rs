@@ -1,7 +1,7 @@
 //! What a get and a put of each cache cost, as ratios to the least that could do it: reading a file, writing one
 //! and renaming it, one question and answer on a socket. Called by `make bench`.
 //!
-//! Usage: cache_cost DIRECTORY [REDIS_ADDRESS]
+//! Usage: `cache_cost DIRECTORY [REDIS_ADDRESS]`
 
 use std::hint::black_box;
 use std::io::{Read, Write};
