@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dns::Resolver;
 use crate::error::{Error, Result};
 use crate::level::{Level, MinTls};
 use crate::name::{client_name, ServerName};
@@ -321,7 +320,7 @@ impl Policy {
             self.shared.context(rules)?;
         }
         if rules.level.heeds_dane() && rules.resolver.is_none() {
-            rules.system_resolver.get_or_try_init(Resolver::system)?;
+            rules.system_resolver.get()?;
         }
         if rules.level.heeds_sts() {
             rules.web().ready()?;

@@ -10,7 +10,7 @@ use crate::cache::Store;
 use crate::dane::Dane;
 use crate::demand::Demand;
 use crate::destinations::Destinations;
-use crate::dns::{Proof, Resolver, Tlsa};
+use crate::dns::{Proof, Resolver, SystemResolver, Tlsa};
 use once_cell::sync::OnceCell;
 
 use crate::error::{Error, Result};
@@ -75,8 +75,8 @@ pub(crate) struct Rules {
     /// The port of the host that has the MTA-STS policy; 443.
     pub(crate) sts_port: Option<u16>,
     pub(crate) resolver: Option<Resolver>,
-    /// The system's, as it was when the policy was made ready; unset, it is read at each use.
-    pub(crate) system_resolver: Arc<OnceCell<Resolver>>,
+    /// The system's, where none is named.
+    pub(crate) system_resolver: Arc<SystemResolver>,
     pub(crate) cache: Option<Store>,
     /// Whether a domain's TLSRPT record is looked up.
     pub(crate) ask_tlsrpt: bool,
@@ -107,9 +107,9 @@ impl Rules {
 
     /// Whom to ask.
     pub(crate) fn resolver(&self) -> Result<Resolver> {
-        match self.resolver.as_ref().or_else(|| self.system_resolver.get()) {
+        match &self.resolver {
             Some(resolver) => Ok(resolver.clone()),
-            None => Resolver::system(),
+            None => self.system_resolver.get(),
         }
     }
 

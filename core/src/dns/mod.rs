@@ -25,6 +25,7 @@ mod resolver;
 #[cfg(test)]
 pub(crate) mod server;
 mod stub;
+mod system;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ mod unbound;
 pub(crate) use fuzzed::{fuzz_message, fuzz_resolv_conf};
 pub use resolver::{Lookup, RawAnswer, Resolver};
 pub(crate) use stub::random;
+pub(crate) use system::SystemResolver;
 
 /// What DNSSEC says of an answer (RFC 4033 §5, in its words).
 #[must_use]

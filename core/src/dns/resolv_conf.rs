@@ -24,10 +24,15 @@ const MAX_SERVERS: usize = 3;
 const MAX_TIMEOUT: u32 = 30;
 const MAX_ATTEMPTS: u32 = 5;
 
+/// Where the file is.
+pub(super) fn place() -> PathBuf {
+    let named = std::env::var_os("STARTTLS_RESOLV_CONF").filter(|_| !crate::tls::ffi::set_id());
+    named.map_or_else(|| PathBuf::from(FILE), PathBuf::from)
+}
+
 /// Reads the system's file. No file is as an empty one.
 pub(super) fn system() -> Result<Stub> {
-    let named = std::env::var_os("STARTTLS_RESOLV_CONF").filter(|_| !crate::tls::ffi::set_id());
-    let file = named.map_or_else(|| PathBuf::from(FILE), PathBuf::from);
+    let file = place();
     match read(&file) {
         Ok(text) => Ok(parse(&text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(parse(b"")),
