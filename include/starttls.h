@@ -561,8 +561,9 @@ bool starttls_policy_forget(const starttls_policy *policy,
 /**
  * Ask this function of the program's for all DNS records, in place of a resolver. The proof that it gives counts
  * as it is. It is called on the thread that connects, by several at once where several connect, in whichever
- * process that is; it must return (no longjmp, no exception), and may call this library. `userdata` is handed
- * to it, and must be good until this policy, all that was derived from it, and their routes and sessions are freed.
+ * process that is; it must return (no longjmp, no exception), and may call this library, but not on the object that
+ * is being worked on. `userdata` is handed to it, and must be good until this policy, all that was derived from it, and
+ * their routes, negotiations, sessions and prepared SSLs are freed.
  */
 bool starttls_policy_set_lookup(starttls_policy *policy,
                                 starttls_lookup lookup,
@@ -614,8 +615,9 @@ bool starttls_answer_set_failure(starttls_answer *answer, const char *why, start
  * outcome has a note.
  *
  * The functions are called on the thread that connects, by several at once where several connect, in whichever process
- * that is; they must return (no longjmp, no exception). `userdata` is handed to them, and must be good until this
- * policy, all that was derived from it, and their routes and sessions are freed. `invalid` if one is NULL.
+ * that is; they must return (no longjmp, no exception), and not call this library on the object that is being worked
+ * on. `userdata` is handed to them, and must be good until this policy, all that was derived from it, and their routes,
+ * negotiations, sessions and prepared SSLs are freed. `invalid` if one is NULL.
  */
 bool starttls_policy_set_cache_callbacks(starttls_policy *policy,
                                          starttls_cache_get get,

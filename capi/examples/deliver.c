@@ -66,9 +66,17 @@ static starttls_policy *configured(const char *cache, starttls_error **error) {
     if (ca_file != NULL)
         starttls_policy_set_ca_file(policy, ca_file, error);
     if (port != NULL)
-        starttls_policy_set_port(policy, (uint16_t)strtoul(port, NULL, 10), error);
+        starttls_policy_set_port(policy, (uint16_t)atoi(port), error);
     starttls_policy_ready(policy, error); /* and here it may fork, or drop its privileges */
     return policy;
+}
+
+/* Nothing that somebody on the path could cause may bounce the mail: a certificate that does not match, or an offer of
+ * TLS that is gone, is "not now" for as long as the queue keeps the message (RFC 7672 2.2, RFC 8461 5). */
+static bool is_for_good(const starttls_error *error) {
+    const char *word = starttls_error_word(error);
+    return !starttls_error_temporary(error) &&
+           (!strcmp(word, "null-mx") || !strcmp(word, "lookup-failed") || !strcmp(word, "invalid"));
 }
 
 int main(int argc, char **argv) {
@@ -82,6 +90,12 @@ int main(int argc, char **argv) {
     snprintf(cache, sizeof cache, "directory:%s", argc == 3 ? argv[2] : "");
 
     starttls_policy *policy = configured(argc == 3 ? cache : NULL, &error);
+    if (error != NULL) { /* our own mistake is no reason to send anybody's mail back */
+        fprintf(stderr, "configuration: %s\n", starttls_error_message(error));
+        starttls_policy_free(policy);
+        starttls_error_free(error);
+        return 78;
+    }
     starttls_session *session = starttls_connect_domain(argv[1], policy, &error);
     starttls_policy_free(policy);
     if (session != NULL) {
@@ -97,7 +111,9 @@ int main(int argc, char **argv) {
     }
     if (error != NULL) {
         fprintf(stderr, "%s: %s\n", starttls_error_word(error), starttls_error_message(error));
-        status = starttls_error_temporary(error) ? 75 : 1;
+        status = is_for_good(error) ? 1 : 75;
+    } else if (status != 0) {
+        fprintf(stderr, "the server would not say EHLO or QUIT\n");
     }
     starttls_session_free(session);
     starttls_error_free(error);

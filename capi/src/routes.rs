@@ -1,12 +1,12 @@
 //! Connecting to a domain instead of a host, and the hosts of a domain for daemons that dial themselves.
 
 use std::ffi::{c_char, CString};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use starttls::{Error, Result, Route, Routes, Session, Word};
 
 use crate::error::starttls_error;
-use crate::handle::{borrowed, c_string, free, get, give, text, Handle, Opaque};
+use crate::handle::{borrowed, c_string, free, get, give, invalid, text, Handle, Opaque};
 use crate::policy::{starttls_policy, used, State};
 use crate::session::{new, starttls_session};
 
@@ -103,8 +103,15 @@ fn found(routes: Result<Routes>) -> Result<*mut starttls_routes> {
 }
 
 fn locked(walk: &Mutex<Walk>) -> Result<MutexGuard<'_, Walk>> {
-    walk.lock()
-        .map_err(|_| Error::at_border(Word::Bug, "a fault in libstarttls has spoiled these routes"))
+    // A look-up of the program's own that asked for these routes would wait for itself.
+    walk.try_lock().map_err(|e| match e {
+        TryLockError::WouldBlock => {
+            invalid("these routes are in use: by another thread, or by the call that asks you")
+        }
+        TryLockError::Poisoned(_) => {
+            Error::at_border(Word::Bug, "a fault in libstarttls has spoiled these routes")
+        }
+    })
 }
 
 /// Something of the current host.

@@ -2,6 +2,7 @@
 //! `starttls check`. Nothing kept is used, nothing is kept, and no mail host is spoken to.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -9,13 +10,16 @@ use crate::dane::host::Host;
 use crate::dane::Found;
 use crate::dns::{Asking, Proof};
 use crate::error::{Error, Result, Word};
-use crate::mta_sts::{self, FetchFailure, StsPolicy};
+use crate::mta_sts::{self, FetchFailure};
 use crate::mx::mail_hosts;
 use crate::name::ServerName;
 use crate::outcome::{DomainPolicy, StsMode};
 use crate::policy::Policy;
 use crate::sys::Deadline;
 use crate::tlsrpt::Record;
+
+/// As long as one look-up may take, and half of the time that is left at most.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a domain publishes. As JSON with [`to_json`](Survey::to_json), which has the fields' names.
 #[derive(Clone, Debug, Serialize)]
@@ -137,17 +141,18 @@ impl Survey {
             notes: Vec::new(),
             lookups: 0,
         };
-        let mut sts = None;
+        // Each look-up gets a part of the time: one that nobody answers does not take what the others tell with it.
+        survey.ask_hosts(&domain, policy, &asking)?;
         if domain.sni().is_some() {
-            let picture = mta_sts::picture(&survey.domain, &asking, rules.web())?;
-            sts = picture
-                .policy
-                .as_ref()
-                .and_then(|policy| policy.as_ref().ok().cloned());
-            survey.sts = StsSurvey::of(picture);
             survey.tlsrpt = TlsrptSurvey::ask(&survey.domain, &asking)?;
+            let picture = mta_sts::picture(&survey.domain, &asking, rules.web())?;
+            if let Some(Ok(policy)) = &picture.policy {
+                for host in &mut survey.hosts {
+                    host.named_by_sts = Some(policy.matching(&host.name).is_some());
+                }
+            }
+            survey.sts = StsSurvey::of(picture);
         }
-        survey.ask_hosts(&domain, policy, &asking, sts.as_ref())?;
         survey.lookups = asking.asked.get();
         Ok(survey)
     }
@@ -158,14 +163,8 @@ impl Survey {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    fn ask_hosts(
-        &mut self,
-        domain: &ServerName,
-        policy: &Policy,
-        asking: &Asking<'_>,
-        sts: Option<&StsPolicy>,
-    ) -> Result<()> {
-        let mut found = match mail_hosts(asking, domain, &[]) {
+    fn ask_hosts(&mut self, domain: &ServerName, policy: &Policy, asking: &Asking<'_>) -> Result<()> {
+        let mut found = match asking.within(PATIENCE, |asking| mail_hosts(asking, domain, &[])) {
             Ok(found) => found,
             Err(e) => {
                 self.mx.error = Some(Fault::unless_over(e, asking)?);
@@ -177,7 +176,10 @@ impl Survey {
         self.notes.append(&mut found.notes);
         let port = policy.rules.tlsa_port.or(policy.rules.port).unwrap_or(25);
         for mail_host in found.hosts {
-            let asked = Host::ask(asking, &mail_host.name, found.addresses.take(), Some(port));
+            let known = found.addresses.take();
+            let asked = asking.within(PATIENCE, |asking| {
+                Host::ask(asking, &mail_host.name, known, Some(port))
+            });
             let (host, error) = match asked {
                 Ok(host) => (host, None),
                 Err(e) => (
@@ -188,7 +190,7 @@ impl Survey {
             self.notes.extend(host.notes);
             let name = mail_host.name.to_string();
             self.hosts.push(HostSurvey {
-                named_by_sts: sts.map(|policy| policy.matching(&name).is_some()),
+                named_by_sts: None,
                 name,
                 preference: mail_host.preference,
                 addresses: host.addresses,
@@ -250,7 +252,7 @@ impl StsSurvey {
 
 impl TlsrptSurvey {
     fn ask(domain: &str, asking: &Asking<'_>) -> Result<Self> {
-        let found = match asking.txt(&format!("_smtp._tls.{domain}")) {
+        let found = match asking.within(PATIENCE, |asking| asking.txt(&format!("_smtp._tls.{domain}"))) {
             Ok(answer) => Record::find(&answer.records),
             Err(e) => Err(e),
         };

@@ -101,8 +101,9 @@ fn done(done: bool, what: &str) -> io::Result<()> {
 /// outcome has a note.
 ///
 /// The functions are called on the thread that connects, by several at once where several connect, in whichever process
-/// that is; they must return (no longjmp, no exception). `userdata` is handed to them, and must be good until this
-/// policy, all that was derived from it, and their routes and sessions are freed. `invalid` if one is NULL.
+/// that is; they must return (no longjmp, no exception), and not call this library on the object that is being worked
+/// on. `userdata` is handed to them, and must be good until this policy, all that was derived from it, and their routes,
+/// negotiations, sessions and prepared SSLs are freed. `invalid` if one is NULL.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_policy_set_cache_callbacks(
     policy: *mut starttls_policy,

@@ -91,8 +91,9 @@ impl Lookup for Callback {
 
 /// Ask this function of the program's for all DNS records, in place of a resolver. The proof that it gives counts
 /// as it is. It is called on the thread that connects, by several at once where several connect, in whichever
-/// process that is; it must return (no longjmp, no exception), and may call this library. `userdata` is handed
-/// to it, and must be good until this policy, all that was derived from it, and their routes and sessions are freed.
+/// process that is; it must return (no longjmp, no exception), and may call this library, but not on the object that
+/// is being worked on. `userdata` is handed to it, and must be good until this policy, all that was derived from it, and
+/// their routes, negotiations, sessions and prepared SSLs are freed.
 #[no_mangle]
 pub unsafe extern "C" fn starttls_policy_set_lookup(
     policy: *mut starttls_policy,
