@@ -70,6 +70,32 @@ static void walks(void) {
     starttls_routes_free(NULL);
 }
 
+/* A look-up that asks the routes for which it is made gets no answer, and does not wait for itself. */
+static starttls_routes *asked_for;
+static bool look_up_that_asks(const char *name, uint16_t type, int milliseconds, starttls_answer *answer,
+                              void *userdata) {
+    if (asked_for != NULL) {
+        starttls_error *inner = NULL;
+        CHECK(starttls_routes_left(asked_for) == 0 && starttls_routes_host(asked_for) == NULL);
+        CHECK(!starttls_routes_next(asked_for, &inner));
+        FAILS(inner, "invalid");
+    }
+    return zone_look_up(name, type, milliseconds, answer, userdata);
+}
+
+static void asked_by_itself(void) {
+    starttls_policy *policy = policy_of("opportunistic");
+    two_hosts("secure");
+    starttls_policy_set_lookup(policy, look_up_that_asks, zone, &error);
+    asked_for = NULL;
+    asked_for = starttls_routes_find("example.test", policy, &error);
+    CHECK(starttls_routes_next(asked_for, &error));
+    NONE(error);
+    CHECK(same(starttls_routes_host(asked_for), "mx1.example.test"));
+    starttls_routes_free(asked_for);
+    starttls_policy_free(policy);
+}
+
 /* A host whose TLSA records cannot be had is skipped, and told of; the next one has its turn. */
 static void skipped(void) {
     starttls_policy *policy = policy_of("opportunistic");
@@ -305,6 +331,7 @@ int main(int argc, char **argv) {
     peer_certs = argv[1];
     snprintf(ca, sizeof ca, "%s/ca.crt", argv[1]);
     walks();
+    asked_by_itself();
     skipped();
     no_routes();
     second_host(argv[1]);
