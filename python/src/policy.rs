@@ -163,6 +163,17 @@ impl Policy {
         self.known.has_cache()
     }
 
+    /// Whether something may have to be looked up before a host is dialled: by the level, or by that of the host's
+    /// row in the table of destinations.
+    #[getter]
+    fn _looks_up(&self) -> bool {
+        let by_level = matches!(
+            self.shared.level,
+            Level::Dane | Level::DaneOnly | Level::Opportunistic | Level::Strict
+        );
+        by_level || self.known.has_destinations()
+    }
+
     /// The socket of the TLSRPT collector.
     #[getter]
     fn _collector(&self) -> Option<std::path::PathBuf> {

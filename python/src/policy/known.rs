@@ -82,6 +82,10 @@ impl Known {
         self.cache.is_some()
     }
 
+    pub(super) fn has_destinations(&self) -> bool {
+        self.destinations.is_some()
+    }
+
     /// For ``starttls.aio``, which sends its events itself.
     pub(super) fn collector(&self) -> Option<PathBuf> {
         match &self.tlsrpt {
