@@ -3,6 +3,7 @@
 mod cache;
 mod known;
 mod lookup;
+mod nested;
 mod settings;
 
 use std::sync::OnceLock;
