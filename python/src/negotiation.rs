@@ -146,14 +146,17 @@ impl Negotiation {
     #[pyo3(signature = (sock, dialled=false))]
     fn on(&self, py: Python<'_>, sock: &Bound<'_, PyAny>, dialled: bool) -> PyResult<()> {
         let fd: OwnedFd = Io::duplicate(sock.call_method0("fileno")?.extract()?)?;
-        let mut place = lock(&self.core);
-        let core = place.take().ok_or_else(|| exception(py, &used_up()))?;
-        let on = if dialled {
-            core.dialled(fd.as_fd())
-        } else {
-            core.on(fd.as_fd())
-        };
-        *place = Some(on.map_err(|e| exception(py, &e))?);
+        let core = lock(&self.core).take().ok_or_else(|| exception(py, &used_up()))?;
+        // A cache may be asked, now that the port is known: not with the lock held, nor the GIL.
+        let on = wait(py, || {
+            if dialled {
+                core.dialled(fd.as_fd())
+            } else {
+                core.on(fd.as_fd())
+            }
+        })?
+        .map_err(|e| exception(py, &e))?;
+        *lock(&self.core) = Some(on);
         Ok(())
     }
 

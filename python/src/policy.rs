@@ -3,6 +3,7 @@
 mod cache;
 mod known;
 mod lookup;
+mod nested;
 mod settings;
 
 use std::sync::OnceLock;
@@ -161,6 +162,17 @@ impl Policy {
     #[getter]
     fn _has_cache(&self) -> bool {
         self.known.has_cache()
+    }
+
+    /// Whether something may have to be looked up before a host is dialled: by the level, or by that of the host's
+    /// row in the table of destinations.
+    #[getter]
+    fn _looks_up(&self) -> bool {
+        let by_level = matches!(
+            self.shared.level,
+            Level::Dane | Level::DaneOnly | Level::Opportunistic | Level::Strict
+        );
+        by_level || self.known.has_destinations()
     }
 
     /// The socket of the TLSRPT collector.

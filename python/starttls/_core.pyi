@@ -216,6 +216,13 @@ class Policy:
         """Whether making and checking a connection may wait for a cache."""
 
     @property
+    def _looks_up(self) -> bool:
+        """Whether something may have to be looked up before a host is dialled.
+
+        By the level, or by that of the host's row in the table of destinations.
+        """
+
+    @property
     def _collector(self) -> _Path | None:
         """The socket of the TLSRPT collector."""
 

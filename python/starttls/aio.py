@@ -44,8 +44,9 @@ __all__ = ["accept_streams", "connect_domain", "open_connection", "outcome_of", 
 _T = TypeVar("_T")
 _LIMIT = 64 * 1024
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-# Levels that may ask something before they dial.
-_ASK = ("dane", "dane-only", "opportunistic", "strict")
+# What runs in a thread ends by its own time-out and says more of it than we could: it may do so first. What is
+# queued for a thread, or does not heed its time, nobody waits for.
+_GRACE = 0.25
 
 
 async def open_connection(
@@ -67,11 +68,11 @@ async def open_connection(
     port = operator.index(port)
     if not 0 <= port <= 65535:
         raise OverflowError(f"port: 0 to 65535, not {port}")
-    began = loop.time()
     shared = _shared(policy, timeout)
-    if shared.level in _ASK:
-        route = await _in_thread(loop, _core.look_up_host, protocol, host, port, shared)
-        session = await _connect(loop, protocol, route, shared.timeout - (loop.time() - began))
+    if shared._looks_up:
+        deadline = loop.time() + shared.timeout
+        route = await _looked_up(loop, deadline, protocol, host, port, shared)
+        session = await _connect(loop, protocol, route, deadline - loop.time())
     else:
         session = await _connect_host(loop, protocol, host, port, shared, [])
     return _streams(loop, session, fresh)
@@ -93,14 +94,24 @@ async def connect_domain(
     fresh = _Reader(limit=limit, loop=loop)
     shared = _shared(policy, timeout)
     deadline = loop.time() + shared.timeout
-    routes = await _in_thread(loop, lambda: Routes(domain, shared, protocol=protocol))
+    doing = f"look up {domain}"
+    routes = await _in_thread(
+        loop, deadline, doing, lambda: Routes(domain, shared, protocol=protocol, timeout=_left(loop, deadline))
+    )
     tried = Tried(domain, shared._collector)
     while True:
-        left = max(deadline - loop.time(), 0.0)
+        left = deadline - loop.time()
+        if left <= 0:
+            raise tried.error()
         # While others wait for their turn, a host gets half of what is left.
         until = loop.time() + (left if routes.__length_hint__() < 2 else left / 2)
+
+        def next_route(until: float = until) -> Route | None:
+            return routes._next(_left(loop, until))
+
         try:
-            route = await _in_thread(loop, routes._next, until - loop.time())
+            # A look-up that is still running would be in the way of the next one: it is waited for to the end.
+            route = await _in_thread(loop, deadline, doing, next_route)
             if route is None:
                 raise tried.error()
             session = await _connect(loop, protocol, route, until - loop.time())
@@ -141,12 +152,14 @@ async def start(
     loop = _loop()
     fresh = _Reader(limit=limit, loop=loop)
     shared = _core.policy_of(policy)
-    if shared.level in _ASK:
+    deadline = loop.time() + shared.timeout
+    if shared._looks_up:
         peer = writer.get_extra_info("peername")
         port = peer[1] if isinstance(peer, tuple) else 0
-        shared = (await _in_thread(loop, _core.look_up_host, protocol, host, port, shared)).policy
-    negotiation = Negotiation(protocol, host, stage, shared)
-    return await _take_over(loop, reader, writer, negotiation, b"", fresh)
+        route = await _looked_up(loop, deadline, protocol, host, port, shared)
+        shared = route.policy.derive(timeout=_left(loop, deadline))
+    negotiation = await _negotiation(loop, deadline, protocol, host, stage, shared)
+    return await _take_over(loop, reader, writer, negotiation, b"", fresh, shared._has_cache)
 
 
 async def accept_streams(
@@ -185,9 +198,46 @@ def _shared(policy: str | Policy, timeout: float | None) -> Policy:
     return shared if timeout is None else shared.derive(timeout=timeout)
 
 
-async def _in_thread(loop: asyncio.AbstractEventLoop, call: "Callable[..., _T]", *arguments: object) -> "_T":
+async def _in_thread(loop: asyncio.AbstractEventLoop, deadline: float, doing: str, call: "Callable[[], _T]") -> "_T":
     """What waits. Its own time-out ends it if nobody waits for it any more."""
-    return await loop.run_in_executor(None, call, *arguments)
+    try:
+        async with asyncio.timeout_at(deadline + _GRACE) as limit:
+            return await loop.run_in_executor(None, call)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    message = f"{doing}: not done in time; are all threads of the loop's executor busy?"
+    raise errors.make("timeout", message, True, None, None)
+
+
+def _left(loop: asyncio.AbstractEventLoop, deadline: float) -> float:
+    """Seconds until then. A time-out is not 0; this one is over all the same."""
+    return max(deadline - loop.time(), 0.001)
+
+
+async def _looked_up(
+    loop: asyncio.AbstractEventLoop, deadline: float, protocol: str, host: str, port: int, policy: Policy
+) -> Route:
+    """A host that the caller names, with the look-ups done."""
+
+    def look_up() -> Route:
+        # From when there is a thread for it.
+        return _core.look_up_host(protocol, host, port, policy.derive(timeout=_left(loop, deadline)))
+
+    return await _in_thread(loop, deadline, f"look up {host}", look_up)
+
+
+async def _negotiation(
+    loop: asyncio.AbstractEventLoop, deadline: float, protocol: str, host: str, stage: str, policy: Policy
+) -> Negotiation:
+    if not policy._has_cache:
+        return Negotiation(protocol, host, stage, policy)
+
+    def make() -> Negotiation:
+        return Negotiation(protocol, host, stage, policy.derive(timeout=_left(loop, deadline)))
+
+    # It may be asked who did TLS before.
+    return await _in_thread(loop, deadline, f"ask the cache for {host}", make)
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -205,11 +255,12 @@ async def _take_over(
     negotiation: Negotiation,
     before: bytes,
     fresh: "_Reader",
+    remembers: bool = False,
 ) -> _Streams:
     sock, left = await _detach(reader, writer, negotiation)
-    session = await _negotiate(loop, negotiation, sock, before + left)
+    session = await _negotiate(loop, negotiation, sock, before + left, remembers=remembers)
     try:
-        await _shake(loop, session)
+        await _shake(loop, session, remembers)
     except BaseException:
         session._drop()
         raise
@@ -254,7 +305,6 @@ async def _detach(
 
 async def _connect(loop: asyncio.AbstractEventLoop, protocol: str, route: Route, seconds: float) -> Session:
     """To a host whose look-ups are done."""
-    # A policy's time-out is not 0; this one is over all the same.
     policy = route.policy.derive(timeout=max(seconds, 0.001))
     return await _connect_host(loop, protocol, route.host, route.port, policy, route.addresses)
 
@@ -262,11 +312,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, protocol: str, route: Route,
 async def _connect_host(
     loop: asyncio.AbstractEventLoop, protocol: str, host: str, port: int, policy: Policy, known: list[str]
 ) -> Session:
-    if policy._has_cache:
-        # It may be asked who did TLS before.
-        negotiation = await _in_thread(loop, Negotiation, protocol, host, "greeting", policy)
-    else:
-        negotiation = Negotiation(protocol, host, "greeting", policy)
+    negotiation = await _negotiation(loop, loop.time() + policy.timeout, protocol, host, "greeting", policy)
     port = port or negotiation.default_port
     session = await _reach(loop, negotiation, policy, port, known)
     try:
@@ -285,7 +331,7 @@ async def _reach(
     loop: asyncio.AbstractEventLoop, negotiation: Negotiation, policy: Policy, port: int, known: list[str]
 ) -> Session:
     sock = await dial(loop, negotiation, policy, port, known)
-    return await _negotiate(loop, negotiation, sock, b"", dialled=True)
+    return await _negotiate(loop, negotiation, sock, b"", dialled=True, remembers=policy._has_cache)
 
 
 async def _negotiate(
@@ -294,10 +340,16 @@ async def _negotiate(
     sock: socket.socket,
     pending: bytes,
     dialled: bool = False,
+    remembers: bool = False,
 ) -> Session:
     """Plays the dialog; the socket becomes the session's."""
     try:
-        negotiation.on(sock, dialled)
+        if remembers:
+            # What the cache knows is of a port.
+            deadline = loop.time() + negotiation.time_left
+            await _in_thread(loop, deadline, "ask the cache", lambda: negotiation.on(sock, dialled))
+        else:
+            negotiation.on(sock, dialled)
         await _talk(loop, negotiation, sock, pending)
         return negotiation.session(sock)
     except BaseException:
@@ -353,7 +405,10 @@ async def _shake(loop: asyncio.AbstractEventLoop, session: Session, remembers: b
     """
 
     async def step() -> str:
-        return await _in_thread(loop, session.try_handshake) if remembers else session.try_handshake()
+        if not remembers:
+            return session.try_handshake()
+        deadline = loop.time() + (session.time_left or 0)
+        return await _in_thread(loop, deadline, "handshake", session.try_handshake)
 
     while (want := await step()) != "done":
         writing = want == "write" or session.wants_write

@@ -135,6 +135,20 @@ class LMTP(SMTP):
     ehlo_msg = "lhlo"
     default_port = smtplib.LMTP_PORT
 
+    @classmethod
+    def to_domain(
+        cls,
+        domain: str,
+        policy: str | Policy = "strict",
+        *,
+        local_hostname: str | None = None,
+        timeout: float = NOT_GIVEN,
+        source_address: tuple[str, int] | None = None,
+    ) -> Self:
+        """Raises ``unsupported``: a domain does not publish who takes its mail by LMTP (RFC 2033 section 5)."""
+        message = f"no DNS record says which host takes mail for {domain!r} by LMTP; name the host, or use SMTP"
+        raise errors.UnsupportedError("unsupported", message)
+
     def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> tuple[int, bytes]:
         """As `smtplib.LMTP.connect`, but not to a Unix socket, where TLS has no name to check."""
         if host.startswith("/"):

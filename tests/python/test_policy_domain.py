@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import starttls
@@ -115,6 +116,7 @@ def test_settings_stand_in_the_repr_and_are_read_again(tmp_path):
         ({"port": 0}, errors.InvalidError, "port"),
         ({"sts_port": 70000}, OverflowError, ""),
         ({"tlsrpt": "/" + "x" * 200}, errors.InvalidError, "TLSRPT collector /xxx"),
+        ({"tlsrpt": ""}, errors.InvalidError, "tlsrpt"),
         ({"nothing": 1}, TypeError, "nothing"),
     ],
 )
@@ -190,6 +192,27 @@ def test_the_look_ups_of_one_host(certs, peer, host, world):
     for outcome in (sync_outcome, *asyncio.run(run())):
         assert (outcome.effective, outcome.identity.proven_by) == ("dane", "dane")
         assert not outcome.notes
+
+
+@pytest.mark.parametrize("level", ["opportunistic", "strict", "dane", "dane-only"])
+def test_a_row_of_the_table_asks_for_look_ups(certs, peer, host, world, tmp_path, level):
+    """The row's level counts, not that of the policy, whoever dials."""
+    port = peer(host).port
+    table = tmp_path / "table"
+    table.write_text(f"{HOST} {level}\n")
+    world.put(f"_{port}._tcp.{HOST}", TLSA, bytes([3, 0, 1]) + b"\0" * 32)
+    policy = starttls.Policy("may", destinations=table, resolver=world, ca_file=certs / "ca.crt", timeout=10)
+    with pytest.raises(errors.DaneMismatchError):
+        starttls.connect("smtp", HOST, port, policy=policy)
+
+    async def run():
+        with pytest.raises(errors.DaneMismatchError):
+            await starttls.open_connection("smtp", HOST, port, policy=policy)
+        reader, plain = await asyncio.open_connection("127.0.0.1", port)
+        with pytest.raises(errors.DaneMismatchError):
+            await starttls.start(reader, plain, "smtp", HOST, stage="greeting", policy=policy)
+
+    asyncio.run(run())
 
 
 # --- domains -------------------------------------------------------------------------------------
@@ -279,6 +302,75 @@ def test_the_time_is_for_all_hosts_together(connect, policy, world, peer):
 
 
 @both
+def test_look_ups_that_take_all_the_time(connect, policy, world):
+    """Too late is not wrong: the mail is sent later."""
+
+    def slow():
+        time.sleep(0.5)
+        return starttls.Answer([mx(10, HOST), mx(20, "b.test")], "secure")
+
+    world.instead[DOMAIN, MX] = slow
+    with pytest.raises(TimeoutError) as raised:
+        connect(DOMAIN, policy, timeout=0.45)
+    assert (raised.value.word, raised.value.temporary) == ("timeout", True)
+
+
+def test_no_time_left_after_the_look_ups(policy, monkeypatch):
+    """The loop came back too late: nobody is given less than no time."""
+
+    async def run():
+        loop, late = asyncio.get_running_loop(), 0.0
+        now = loop.time
+        monkeypatch.setattr(loop, "time", lambda: now() + late)
+        made = aio.Routes
+
+        def routes(*arguments, **more):
+            nonlocal late
+            found = made(*arguments, **more)
+            late = 10.1
+            return found
+
+        monkeypatch.setattr(aio, "Routes", routes)
+        with pytest.raises(TimeoutError) as raised:
+            await aio.connect_domain(DOMAIN, policy)
+        assert (raised.value.word, raised.value.temporary) == ("timeout", True)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("cache", [None, {}])
+def test_a_busy_executor_does_not_stretch_the_time(policy, world, cache):
+    policy = policy.derive(cache=cache, timeout=0.3)
+    plain = starttls.Policy("may", cache={}, address="127.0.0.1", timeout=0.3)
+    release = threading.Event()
+
+    async def run():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, release.wait, 20)
+        reader, writer = await asyncio.open_connection(sock=socket.socketpair()[0])
+        try:
+            for call in (
+                lambda: aio.connect_domain(DOMAIN, policy),
+                lambda: starttls.open_connection("smtp", HOST, policy=policy),
+                lambda: starttls.open_connection("smtp", HOST, policy=plain),
+                lambda: starttls.start(reader, writer, "smtp", HOST, policy=plain),
+            ):
+                began = time.monotonic()
+                with pytest.raises(TimeoutError) as raised:
+                    await call()
+                assert (raised.value.word, raised.value.temporary) == ("timeout", True)
+                assert 0.25 < time.monotonic() - began < 3
+        finally:
+            release.set()
+            writer.close()
+        await busy
+
+    asyncio.run(run())
+    assert not world.asked
+
+
+@both
 def test_another_service_goes_by_srv_records(connect, policy, world):
     port = int(repr(policy).partition(", port=")[2].partition(",")[0].rstrip(")"))
     target = (0).to_bytes(2, "big") * 2 + port.to_bytes(2, "big") + mx(0, HOST)[2:]
@@ -358,6 +450,8 @@ def test_a_mail_goes_by_smtplib(policy, host):
     host.greeting = b"554 no\r\n"
     with pytest.raises(errors.RefusedError):
         stdlib.SMTP.to_domain(DOMAIN, policy)
+    with pytest.raises(errors.UnsupportedError, match="LMTP"):
+        stdlib.LMTP.to_domain(DOMAIN, policy)
 
 
 # --- a resolver of the caller's ------------------------------------------------------------------
@@ -392,6 +486,30 @@ def test_answers_that_are_none(policy, world, answer):
     world.instead[DOMAIN, MX] = lambda: answer
     with pytest.raises(errors.LookupFailedError):
         starttls.connect_domain(DOMAIN, policy)
+
+
+@pytest.mark.parametrize("ttl", [-1, float("nan"), float("inf")])
+def test_a_wrong_ttl_is_named(policy, world, ttl):
+    world.instead[DOMAIN, MX] = lambda: starttls.Answer([mx(10, HOST)], "secure", ttl=ttl)
+    with pytest.raises(errors.LookupFailedError, match="ttl") as raised:
+        starttls.connect_domain(DOMAIN, policy)
+    assert "time-out" not in str(raised.value)
+
+
+def test_a_resolver_that_asks_itself(world):
+    """It ends, and not by SIGSEGV; from another thread, too, and again."""
+    depths = []
+
+    def back(name, kind, timeout):
+        depths.append(1)
+        return starttls.routes(DOMAIN, policy)
+
+    policy = starttls.Policy("opportunistic", resolver=back, timeout=10)
+    for _ in range(2):
+        depths.clear()
+        with pytest.raises(errors.LookupFailedError, match="called from within itself"):
+            starttls.connect_domain(DOMAIN, policy)
+        assert len(depths) == 8
 
 
 def test_without_a_proof_nothing_is_proven(policy, world):
@@ -529,6 +647,50 @@ def test_a_broken_cache_is_a_note(connect, policy, cache, says):
     assert says in note
     with pytest.raises(errors.ConnectionFailedError):
         policy.derive(cache=Broken()).forget(HOST)
+
+
+def test_a_cache_that_asks_itself(policy):
+    said = []
+
+    class Back(dict):
+        def __setitem__(self, key, value):
+            try:
+                policy.forget(HOST)
+            except OSError as e:
+                said.append(str(e))
+                raise
+
+    policy = policy.derive(cache=Back())
+    with pytest.raises(errors.ConnectionFailedError):
+        policy.forget(HOST)
+    assert len(said) == 8 and "called from within itself" in said[0]
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+def test_start_asks_the_cache_in_a_thread(peer, host, remembers, certs):
+    threads = set()
+
+    class Watched(dict):
+        def __getitem__(self, key):
+            threads.add(threading.get_ident())
+            return super().__getitem__(key)
+
+        def __setitem__(self, key, value):
+            threads.add(threading.get_ident())
+            super().__setitem__(key, value)
+
+    port = peer(host).port
+    level = "verify" if remembers else "may"
+    policy = starttls.Policy(level, cache=Watched(), ca_file=certs / "ca.crt", timeout=10)
+
+    async def run():
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        _, writer = await starttls.start(reader, writer, "smtp", HOST, stage="greeting", policy=policy)
+        writer.close()
+        await writer.wait_closed()
+
+    asyncio.run(run())
+    assert threads and threading.get_ident() not in threads
 
 
 def test_a_poisoned_cache_is_ignored_and_said(policy, host):

@@ -14,6 +14,7 @@ use pyo3::types::{PyBytes, PyString};
 use starttls::Cache;
 
 use super::known::or_raise;
+use super::nested::nested;
 use crate::buffer::readable;
 use crate::error::{raise_later, wait};
 
@@ -134,7 +135,9 @@ pub(super) fn told<'py, T>(
 }
 
 fn with_gil<T>(work: impl for<'py> FnOnce(Python<'py>) -> PyResult<T>) -> io::Result<T> {
-    let done = Python::try_attach(|py| told(py, work));
-    let done = done.unwrap_or_else(|| Err("the interpreter is shutting down".to_owned()));
+    let done = nested("cache", || {
+        let done = Python::try_attach(|py| told(py, work));
+        done.unwrap_or_else(|| Err("the interpreter is shutting down".to_owned()))
+    });
     done.map_err(io::Error::other)
 }

@@ -46,7 +46,15 @@ impl Known {
             "tlsrpt" => {
                 self.tlsrpt = match value.cast::<PyBool>() {
                     Ok(ask) if ask.is_true() => Tlsrpt::Ask,
-                    Err(_) if given => Tlsrpt::Socket(path_of(key, value)?),
+                    Err(_) if given => {
+                        let path = path_of(key, value)?;
+                        if path.as_os_str().is_empty() {
+                            let message =
+                                "tlsrpt: the path of the collector's socket is empty; None: no reports";
+                            return Err(invalid(py, message));
+                        }
+                        Tlsrpt::Socket(path)
+                    }
                     _ => Tlsrpt::No,
                 }
             }
@@ -80,6 +88,10 @@ impl Known {
 
     pub(super) fn has_cache(&self) -> bool {
         self.cache.is_some()
+    }
+
+    pub(super) fn has_destinations(&self) -> bool {
+        self.destinations.is_some()
     }
 
     /// For ``starttls.aio``, which sends its events itself.

@@ -10,9 +10,9 @@ use starttls::{Error, Lookup, RawAnswer, Resolver, Word};
 
 use super::cache::{told, Named};
 use super::known::{or_raise, proof_of};
-use super::settings::seconds_of;
+use super::nested::nested;
 use crate::buffer::readable;
-use crate::error::{check_signals, exception};
+use crate::error::{check_signals, invalid};
 
 /// Nobody waits for longer; a callable gets a number that it can add to a clock.
 const LONGEST: Duration = Duration::from_secs(86_400);
@@ -49,8 +49,10 @@ impl Lookup for Callable {
             let answer = self.0.bind(py).call1((name, word_of(kind), seconds))?;
             read(&answer, name)
         };
-        let answer = Python::try_attach(|py| told(py, ask));
-        let answer = answer.unwrap_or_else(|| Err("the interpreter is shutting down".to_owned()));
+        let answer = nested("resolver", || {
+            let answer = Python::try_attach(|py| told(py, ask));
+            answer.unwrap_or_else(|| Err("the interpreter is shutting down".to_owned()))
+        });
         answer.map_err(|why| {
             let message = format!("look up {} {name}: {why}", word_of(kind));
             Error::at_border(Word::LookupFailed, message)
@@ -89,7 +91,9 @@ fn read(answer: &Bound<'_, PyAny>, asked: &str) -> PyResult<RawAnswer> {
         rdata.push(readable(&record?, |bytes| Ok(bytes.to_vec()))?);
     }
     let proof: String = answer.getattr("proof")?.extract()?;
-    let ttl = seconds_of(answer.getattr("ttl")?.extract()?).map_err(|e| exception(py, &e))?;
+    let ttl: f64 = answer.getattr("ttl")?.extract()?;
+    let ttl = Duration::try_from_secs_f64(ttl)
+        .map_err(|e| invalid(py, &format!("ttl: seconds from 0, not {ttl}: {e}")))?;
     let name: Option<String> = answer.getattr("name")?.extract()?;
     Ok(RawAnswer {
         rdata,
