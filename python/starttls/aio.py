@@ -147,7 +147,7 @@ async def start(
 
     Arguments that are wrong are found before anything is touched: after `TypeError`, ``invalid`` (also
     for a connection that is closed or speaks TLS already) or ``unsupported`` without an outcome the old
-    pair is as it was.
+    pair is as it was; so it is after a look-up that fails, which comes before the dialog.
     """
     loop = _loop()
     fresh = _Reader(limit=limit, loop=loop)
