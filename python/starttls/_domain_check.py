@@ -72,7 +72,8 @@ class Host:
     def _tlsa(self) -> str:
         tlsa = self.published["tlsa"]
         if tlsa is None:
-            return "none"
+            # Without an address nobody asked for them.
+            return "none" if self.published["addresses"] else "untested"
         if tlsa["failure"] == "dnssec-invalid":
             return "failed"
         if not self.published["tlsa_usable"]:

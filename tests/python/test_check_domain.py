@@ -76,8 +76,32 @@ def test_a_domain_is_as_good_as_its_weakest_host():
     # Where no mail goes none is betrayed.
     refused, gone = facts("d", tlsa="mismatch"), facts("e", tls="unknown")
     assert _verdict.of_domain([refused, good, gone])[0].level == "dane"
-    assert _verdict.of_domain([refused, gone])[0].level == "refused"
+    # The one that was not reached might take it.
+    assert _verdict.of_domain([refused, gone])[0].level == "unknown"
     assert _verdict.of_domain([]) == (_verdict.Verdict("unknown", "not-known"), None)
+
+
+@pytest.mark.parametrize(
+    ("gone", "level", "attack"),
+    [
+        ({"tlsa": "none"}, "may", "strip"),
+        ({"tlsa": "none", "sts": "testing"}, "may", "strip-reported"),
+        ({"tlsa": "unusable"}, "encrypt", "impersonate"),
+        ({"tlsa": "none", "sts": "enforce"}, "sts", "hide-policy"),
+        ({"tlsa": "untested"}, "dane", "dnssec"),
+        ({"tlsa": "match"}, "dane", "dnssec"),
+        ({"tlsa": "failed"}, "dane", "dnssec"),
+    ],
+)
+def test_a_host_that_was_not_reached_counts(gone, level, attack):
+    """Who blocks the others can play it."""
+    lost = facts("b", tls="unknown", pkix="no", **gone)
+    verdict, host = _verdict.of_domain([facts("a"), lost])
+    assert (verdict.level, verdict.attack) == (level, attack)
+    assert (host is lost) == (level != "dane")
+    # Alone it is not known, but what can be done about it is.
+    alone = _verdict.of_domain([lost])[0]
+    assert alone.level == ("held" if gone["tlsa"] == "failed" else "unknown")
 
 
 # --- advice ---------------------------------------------------------------------------------------
