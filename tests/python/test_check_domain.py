@@ -447,6 +447,27 @@ def test_a_domain_of_which_nobody_answers(capsys):
     assert "survey" in found and found["hosts"] == []
 
 
+def says_454(sock: socket.socket) -> None:
+    play(sock, [HELLO, None, EHLO, None, b"454 not now\r\n"])
+    while line(sock)[:4].upper() != b"QUIT":
+        sock.sendall(b"250 ok\r\n")
+
+
+@pytest.mark.parametrize("level", ["strict", "may"])
+def test_the_verdict_does_not_depend_on_the_level(capsys, peer, zone, level):
+    spec = zone({("a.test", MX_TYPE): [b"\0\x0a" + wire("mx.a.test")], ("mx.a.test", A): [b"\x7f\0\0\x01"]})
+
+    def serve(sock: socket.socket) -> None:
+        try:
+            says_454(sock)
+        except ConnectionError:
+            pass
+
+    options = ["--resolver", spec, "--port", str(peer(serve).port), "--timeout", "5", "--level", level]
+    found = json.loads(run(capsys, "--json", *options, "a.test")[1])
+    assert found["verdict"]["level"] == "plain"
+
+
 def test_two_hosts_and_one_is_weak(capsys, peer, zone):
     spec = zone(
         {
