@@ -1,14 +1,13 @@
 """`starttls check`: connects, plays the dialog, runs every check, and says whether the level is met."""
 
 import argparse
-import json
 import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from starttls import _core, errors
-from starttls._command import MET, NOT_MET, TEMPORARY, policy_of, usage
+from starttls._command import MET, NOT_MET, TEMPORARY, as_json, policy_of, usage
 from starttls._core import Policy
 from starttls._domain_check import check_domain
 from starttls._show import Screen
@@ -44,7 +43,7 @@ def check(arguments: argparse.Namespace) -> int:
         if error is not None:
             failures.append(error)
         if screen is None:
-            print(json.dumps(found, ensure_ascii=False), flush=True)
+            print(as_json(found), flush=True)
     return status(failures)
 
 

@@ -1,6 +1,7 @@
 """What the commands share: exit codes, levels, the options that make a policy."""
 
 import argparse
+import json
 import sys
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,7 @@ __all__ = [
     "TEMPORARY",
     "USAGE",
     "add_policy_options",
+    "as_json",
     "count",
     "policy_of",
     "seconds",
@@ -29,6 +31,11 @@ def usage(message: str) -> int:
     with suppress(OSError):
         print(f"starttls: {message}", file=sys.stderr)
     return USAGE
+
+
+def as_json(told: dict[str, Any]) -> str:
+    """For standard output, in what it can encode: JSON has escapes of its own."""
+    return json.dumps(told, ensure_ascii=(sys.stdout.encoding or "").lower().replace("-", "") != "utf8")
 
 
 def seconds(text: str) -> float:

@@ -39,6 +39,7 @@ class Host:
     """Of the connection at the level."""
     probe: Outcome | None = None
     """Of a connection that was made only to learn what its TLS is."""
+    probe_error: errors.Error | None = None
     clear: dict[str, Any] | None = None
 
     @property
@@ -64,15 +65,19 @@ class Host:
             return "yes"
         if seen and seen.because in _NO_TLS_BECAUSE:
             return "no"
-        if self.probe is None and self.error and self.error.word in _NO_TLS:
+        # At a level that asks for much a handshake fails that another would not: then only the probe tells.
+        if self.probe is None and self.error and self.error.word in _NO_TLS[:2]:
             return "no"
+        if e := self.probe_error:
+            return "no" if e.word in _NO_TLS or _refuses(e) else "unknown"
         # A no to a command, in an outcome that ends there: under a level that insists.
         return "no" if seen and seen.offered is False and seen.channel is None else "unknown"
 
     def _tlsa(self) -> str:
         tlsa = self.published["tlsa"]
         if tlsa is None:
-            return "none"
+            # Without an address nobody asked for them.
+            return "none" if self.published["addresses"] else "untested"
         if tlsa["failure"] == "dnssec-invalid":
             return "failed"
         if not self.published["tlsa_usable"]:
@@ -94,6 +99,8 @@ class Host:
         if self.error and self.outcome.peer.address is None:
             # Nobody was spoken to: was it ruled out, or is nobody there?
             return self.error.word not in ("io", "timeout")
+        if self.error and (self.error.word == "handshake" or _refuses(self.error)):
+            return True
         return self._tls() == "yes" and self._tlsa() == "untested"
 
     def as_dict(self, verdict: Verdict) -> dict[str, Any]:
@@ -111,6 +118,11 @@ class Host:
             "outcome": self.outcome.as_dict() if self.outcome else None,
             "probe": self.probe.as_dict() if self.probe else None,
         }
+
+
+def _refuses(e: errors.Error) -> bool:
+    """What it offered."""
+    return bool(e.word == "refused" and e.outcome and e.outcome.offered)
 
 
 def _sts(found: dict[str, Any], host: dict[str, Any]) -> str:
@@ -240,7 +252,7 @@ def _learn_more(host: Host, policy: Policy, screen: DomainScreen | None) -> None
     if not addresses or (host.error and host.error.word in ("io", "timeout")):
         return
     if host.is_untold:
-        host.probe = _probe(host, policy, addresses)
+        host.probe, host.probe_error = _probe(host, policy, addresses)
         if screen and host.probe:
             screen.say("  what its TLS is, whatever the level:", "bold")
             screen.findings(host.probe)
@@ -249,19 +261,19 @@ def _learn_more(host: Host, policy: Policy, screen: DomainScreen | None) -> None
         screen.clear(host.clear)
 
 
-def _probe(host: Host, policy: Policy, addresses: list[str]) -> Outcome | None:
+def _probe(host: Host, policy: Policy, addresses: list[str]) -> tuple[Outcome | None, errors.Error | None]:
     tlsa = host.published["tlsa"]["string"] if host.published["tlsa_usable"] else []
     level = "dane" if tlsa else "may"
-    outcome = None
+    error = None
     for address in addresses:
         one = policy.derive(level=level, fingerprints=(), destinations=None, cache=None, address=address)
         if tlsa:
             one = one.derive(tlsa=tlsa, tlsa_proof="secure")
         try:
             with _core.connect("smtp", host.name, host.port, policy=one) as session:
-                return session.outcome
+                return session.outcome, None
         except errors.ConnectionNotMadeError as e:
-            outcome = e.outcome
+            error = e
         except errors.Error as e:
-            return e.outcome
-    return outcome
+            return e.outcome, e
+    return error.outcome if error else None, error

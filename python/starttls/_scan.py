@@ -1,7 +1,6 @@
 """`starttls scan`: a list of targets, many at once, each result written when it is there, and a summary."""
 
 import argparse
-import json
 import os
 import resource
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 from starttls import errors
 from starttls._check import result
-from starttls._command import MET, NOT_MET, TEMPORARY, policy_of, usage
+from starttls._command import MET, NOT_MET, TEMPORARY, as_json, policy_of, usage
 from starttls._core import Policy
 from starttls._printable import printable
 from starttls._progress import Progress
@@ -101,7 +100,7 @@ def _read_before(arguments: argparse.Namespace) -> Listing | None:
 
 def _tell(told: dict[str, Any]) -> None:
     """One line, in one piece even where Python does not buffer: who is killed leaves no half of it."""
-    sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+    sys.stdout.write(as_json(told) + "\n")
     sys.stdout.flush()
 
 

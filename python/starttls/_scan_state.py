@@ -42,7 +42,7 @@ class State:
         self._descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
             self._lock()
-            self._load(header, count)
+            self._load(header, count, of.entries)
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -82,7 +82,7 @@ class State:
         except BlockingIOError:
             raise BadState(f"{self._name}: another scan goes on with it") from None
 
-    def _load(self, header: dict[str, object], count: Callable[[Sequence[str]], None]) -> None:
+    def _load(self, header: dict[str, object], count: Callable[[Sequence[str]], None], of_entries: int) -> None:
         first = json.dumps(header).encode() + b"\n"
         with open(self._descriptor, "rb", closefd=False) as file:
             found = file.readline(4096)
@@ -104,6 +104,8 @@ class State:
                     return
                 good += len(line)
                 entry, words = read
+                if not 1 <= entry <= of_entries:
+                    raise BadState(f"{self._name}, line {number}: the list has no entry {entry}: name another file")
                 if entry not in self:
                     self._mark(entry)
                     count(words)

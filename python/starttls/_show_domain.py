@@ -3,7 +3,7 @@
 from typing import Any
 
 from starttls._show import Screen
-from starttls._verdict import NO_MAIL, HostFacts, Verdict
+from starttls._verdict import NO_MAIL, HostFacts, Verdict, at_most
 
 __all__ = ["DomainScreen"]
 
@@ -121,7 +121,7 @@ class DomainScreen(Screen):
         if len({one.level for _, one in hosts}) > 1:
             for host, one in hosts:
                 self.fact(one.level, host.name, _STYLES.get(one.level, "red"))
-        taking = {one.level for _, one in hosts if one.level not in NO_MAIL}
+        taking = {at_most(one).level for _, one in hosts} - {*NO_MAIL}
         if weakest and len(taking) > 1:
             self.fact("weakest", f"{weakest.name}: whoever is on the path can block the others")
         if verdict.attack != "not-known":

@@ -8,10 +8,22 @@ which of the hosts can be reached at all, so a domain is as good as its weakest 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["ATTACKS", "LEVELS", "NO_MAIL", "SAYS", "TABLE", "HostFacts", "Verdict", "decide", "of_domain", "of_host"]
+__all__ = [
+    "ATTACKS",
+    "LEVELS",
+    "NO_MAIL",
+    "SAYS",
+    "TABLE",
+    "HostFacts",
+    "Verdict",
+    "at_most",
+    "decide",
+    "of_domain",
+    "of_host",
+]
 
 # The first are the weakest. Behind the gap: what no mail goes to, and so betrays none.
-LEVELS = ("plain", "may", "verify", "encrypt", "dane-host", "sts", "dane", "refused", "held", "unknown")
+LEVELS = ("plain", "may", "verify", "encrypt", "dane-host", "sts", "dane", "unknown", "refused", "held")
 NO_MAIL = ("refused", "held", "unknown")
 
 
@@ -92,8 +104,15 @@ ATTACKS = {
 TABLE = tuple(
     tuple(row.split())
     for row in """
-    *         *              *             unknown  *    unknown    not-known
     *         failed         *             *        *    held       stop
+    *         match|mismatch|untested  *   unknown  *    unknown    not-known
+    *         *              unnamed       unknown  *    refused    stop
+    *         *              enforce       unknown  *    unknown    hide-policy
+    secure    unusable       *             unknown  *    unknown    impersonate
+    insecure  unusable       *             unknown  *    unknown    impersonate-forge
+    secure    none           testing       unknown  *    unknown    strip-reported
+    secure    none           none          unknown  *    unknown    strip
+    insecure  none           *             unknown  *    unknown    strip-forge
     secure    match          enforce       yes      yes  dane       dnssec-sts
     secure    match          *             yes      *    dane       dnssec
     *         match|mismatch|untested  *   no       *    refused    stop-plain
@@ -134,10 +153,31 @@ def of_host(host: HostFacts) -> Verdict:
     return decide(host.mx, host.tlsa, host.sts, host.tls, host.pkix)
 
 
+def at_most(verdict: Verdict) -> Verdict:
+    """What a host counts as in its domain. One that was not reached may yet take mail, or someone may in its place: it
+    is worth what is published about it, and no more."""
+    if verdict.level != "unknown":
+        return verdict
+    return Verdict(_AT_MOST.get(verdict.attack, "unknown"), verdict.attack)
+
+
+_AT_MOST = {
+    "hide-policy": "sts",
+    "impersonate": "encrypt",
+    "impersonate-forge": "encrypt",
+    "strip": "may",
+    "strip-reported": "may",
+    "strip-forge": "may",
+}
+
+
 def of_domain(hosts: Iterable[HostFacts]) -> tuple[Verdict, HostFacts | None]:
     """The verdict on a domain, and the host that is to blame: the weakest that mail goes to, if there is one."""
     verdicts = [(of_host(host), host) for host in hosts]
-    taking = [one for one in verdicts if one[0].level not in NO_MAIL]
     if not verdicts:
         return Verdict("unknown", "not-known"), None
-    return min(taking or verdicts, key=lambda one: LEVELS.index(one[0].level))
+    if any(one.level not in NO_MAIL for one, _ in verdicts):
+        counted = [(at_most(one), host) for one, host in verdicts]
+        verdicts = [one for one in counted if one[0].level not in NO_MAIL]
+    # Of those that are not known, the one of which something can be said.
+    return min(verdicts, key=lambda one: (LEVELS.index(one[0].level), one[0].attack == "not-known"))

@@ -76,8 +76,32 @@ def test_a_domain_is_as_good_as_its_weakest_host():
     # Where no mail goes none is betrayed.
     refused, gone = facts("d", tlsa="mismatch"), facts("e", tls="unknown")
     assert _verdict.of_domain([refused, good, gone])[0].level == "dane"
-    assert _verdict.of_domain([refused, gone])[0].level == "refused"
+    # The one that was not reached might take it.
+    assert _verdict.of_domain([refused, gone])[0].level == "unknown"
     assert _verdict.of_domain([]) == (_verdict.Verdict("unknown", "not-known"), None)
+
+
+@pytest.mark.parametrize(
+    ("gone", "level", "attack"),
+    [
+        ({"tlsa": "none"}, "may", "strip"),
+        ({"tlsa": "none", "sts": "testing"}, "may", "strip-reported"),
+        ({"tlsa": "unusable"}, "encrypt", "impersonate"),
+        ({"tlsa": "none", "sts": "enforce"}, "sts", "hide-policy"),
+        ({"tlsa": "untested"}, "dane", "dnssec"),
+        ({"tlsa": "match"}, "dane", "dnssec"),
+        ({"tlsa": "failed"}, "dane", "dnssec"),
+    ],
+)
+def test_a_host_that_was_not_reached_counts(gone, level, attack):
+    """Who blocks the others can play it."""
+    lost = facts("b", tls="unknown", pkix="no", **gone)
+    verdict, host = _verdict.of_domain([facts("a"), lost])
+    assert (verdict.level, verdict.attack) == (level, attack)
+    assert (host is lost) == (level != "dane")
+    # Alone it is not known, but what can be done about it is.
+    alone = _verdict.of_domain([lost])[0]
+    assert alone.level == ("held" if gone["tlsa"] == "failed" else "unknown")
 
 
 # --- advice ---------------------------------------------------------------------------------------
@@ -421,6 +445,27 @@ def test_a_domain_of_which_nobody_answers(capsys):
     found = json.loads(out)
     assert status == 3 and found["error"] in ("timeout", "lookup-failed") and found["temporary"] is True
     assert "survey" in found and found["hosts"] == []
+
+
+def says_454(sock: socket.socket) -> None:
+    play(sock, [HELLO, None, EHLO, None, b"454 not now\r\n"])
+    while line(sock)[:4].upper() != b"QUIT":
+        sock.sendall(b"250 ok\r\n")
+
+
+@pytest.mark.parametrize("level", ["strict", "may"])
+def test_the_verdict_does_not_depend_on_the_level(capsys, peer, zone, level):
+    spec = zone({("a.test", MX_TYPE): [b"\0\x0a" + wire("mx.a.test")], ("mx.a.test", A): [b"\x7f\0\0\x01"]})
+
+    def serve(sock: socket.socket) -> None:
+        try:
+            says_454(sock)
+        except ConnectionError:
+            pass
+
+    options = ["--resolver", spec, "--port", str(peer(serve).port), "--timeout", "5", "--level", level]
+    found = json.loads(run(capsys, "--json", *options, "a.test")[1])
+    assert found["verdict"]["level"] == "plain"
 
 
 def test_two_hosts_and_one_is_weak(capsys, peer, zone):

@@ -277,6 +277,28 @@ def test_state_of_something_else(tmp_path, change, why):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("number", [-1, 0, 101])
+def test_state_with_an_entry_that_is_none_of_the_list(tmp_path, number):
+    path = tmp_path / "state"
+    with State(str(path), LIST, "may", lambda words: None) as state:
+        state.add(number, ["met"])
+    with pytest.raises(BadState, match=f"the list has no entry {number}:"):
+        told(path)
+
+
+def test_json_is_json_in_any_encoding(tmp_path):
+    file = tmp_path / "list"
+    file.write_text("smtp://grüße.test:x\n", encoding="utf-8")
+    for encoding in ("ascii", "latin-1", "utf-8"):
+        done = subprocess.run(
+            [sys.executable, "-m", "starttls", "scan", "--json", str(file)],
+            capture_output=True,
+            timeout=30,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        )
+        assert json.loads(done.stdout.decode(encoding).splitlines()[0])["target"] == "smtp://grüße.test:x"
+
+
 def test_state_of_a_scan_that_goes_on(run, nobody, tmp_path):
     file, state = write(tmp_path / "list", targets(1, nobody)), tmp_path / "state"
     with open(state, "wb") as other:
