@@ -109,6 +109,9 @@ def _of_domain(found: dict[str, Any], hosts: "list[Host]") -> list[str]:
             said.append(f"{', '.join(without)}: no TLSA records, so whoever blocks the other hosts gets round DANE")
         elif without:
             said.append("the MX records are signed, and no host has TLSA records: they would make TLS binding (DANE)")
+    if found["mx"]["proof"] is None and not found["mx"]["error"]:
+        # An address literal has no DNS in which to publish anything.
+        return said
     if found["sts"]["mode"] is None and not found["sts"]["failure"]:
         said.append("no MTA-STS policy: many senders that do not do DANE would heed one")
     if error := found["tlsrpt"]["error"]:

@@ -130,7 +130,8 @@ def _sts(found: dict[str, Any], host: dict[str, Any]) -> str:
     # A policy behind a record that will not do is one that no sender asks for.
     match sts["mode"] if sts["failure"] is None and sts["id"] is not None else None:
         case "enforce":
-            return "enforce" if host["named_by_sts"] else "unnamed"
+            # A host that the survey has not seen: what is not known is not claimed.
+            return {True: "enforce", False: "unnamed", None: "none"}[host["named_by_sts"]]
         case "testing":
             return "testing"
         case _:

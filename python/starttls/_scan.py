@@ -38,6 +38,8 @@ def scan(arguments: argparse.Namespace) -> int:
     """Runs it; its exit status."""
     if arguments.resume is not None and arguments.file == "-":
         return usage("--resume needs a FILE: of standard input nobody knows whether it is the same list")
+    if (same := _same_file(arguments)) is not None:
+        return usage(f"{same}: the list, --resume and --svg must be different files")
     if arguments.svg is not None and not os.access(os.path.dirname(arguments.svg) or ".", os.W_OK):
         return usage(f"--svg {arguments.svg}: no file can be written there")
     if not _may_open(arguments.jobs):
@@ -83,6 +85,16 @@ def scan(arguments: argparse.Namespace) -> int:
     if not summary.failed and not summary["bad-line"]:
         return MET
     return TEMPORARY if summary.failed == summary["temporary"] and not summary["bad-line"] else NOT_MET
+
+
+def _same_file(arguments: argparse.Namespace) -> str | None:
+    """A file that is named twice, and would be overwritten."""
+    named = [n for n in (arguments.file, arguments.resume, arguments.svg) if n is not None and n != "-"]
+    for i, one in enumerate(named):
+        for other in named[i + 1 :]:
+            if os.path.realpath(one) == os.path.realpath(other):
+                return str(one)
+    return None
 
 
 def _read_before(arguments: argparse.Namespace) -> Listing | None:

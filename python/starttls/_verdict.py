@@ -89,14 +89,16 @@ ATTACKS = {
     "impersonate-forge": "take the server's place with any certificate, or redirect the mail by forging the MX, which "
     "is not signed",
     "forge": "redirect the mail by forging the MX: the MX is not signed, and no MTA-STS policy is enforced",
-    "hide-policy": "nothing to a sender that has the MTA-STS policy, short of a certificate from a trusted CA; from "
-    "one that has never had it, hide the policy and strip TLS",
-    "dnssec": "nothing, short of breaking DNSSEC or stealing the server's key; from senders that do not do DANE, strip "
-    "TLS",
-    "dnssec-sts": "nothing, short of breaking DNSSEC or stealing the server's key; senders without DANE have the "
-    "enforced MTA-STS policy",
-    "stop": "nothing to such senders but stop the mail, which is stopped as it is; from others, strip TLS",
-    "stop-plain": "nothing to such senders but stop the mail, which is stopped as it is; of others, read every message",
+    "hide-policy": "nothing to a sender that has the MTA-STS policy, short of a certificate from a trusted CA; to one "
+    "that never had it, or whose max_age is over, hide the policy and strip TLS",
+    "dnssec": "nothing, short of breaking DNSSEC or stealing the server's key (with usage 2 its CA's); from senders "
+    "that heed neither DANE nor MTA-STS, strip TLS",
+    "dnssec-sts": "nothing, short of breaking DNSSEC or stealing the server's key (with usage 2 its CA's); to senders "
+    "without DANE what MTA-STS leaves: hide the policy from those that never had it, or until its max_age is over",
+    "stop": "nothing to such senders but stop the mail, which is stopped as it is; from those that heed neither DANE "
+    "nor MTA-STS, strip TLS",
+    "stop-plain": "nothing to such senders but stop the mail, which is stopped as it is; of those that heed neither "
+    "DANE nor MTA-STS, read every message",
     "not-known": "not known",
 }
 

@@ -158,6 +158,8 @@ def test_exit_codes(run, peer, certs, server_context, nobody, tmp_path):
         ["--resume", "state", "-"],
         ["--resume", "state", "/dev/null"],
         ["--svg", "/nonexistent/x.svg", "{file}"],
+        ["--svg", "{file}", "{file}"],
+        ["--resume", "{file}", "{file}"],
         ["--ca-file", "/nonexistent", "{file}"],
         ["--timeout", "0", "{file}"],
         ["{file}", "{file}"],
