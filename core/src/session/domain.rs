@@ -1,9 +1,11 @@
 //! Connecting to a domain instead of a host: its hosts in their order, each by what it asks for.
 
 use super::Session;
+use crate::attempt::Attempt;
 use crate::error::{Error, Result, Word};
 use crate::outcome::Outcome;
 use crate::policy::Policy;
+use crate::protocol::find;
 use crate::routes::{Route, Routes};
 use crate::sys::Deadline;
 
@@ -66,11 +68,11 @@ impl Session<'static> {
             match route.and_then(|route| Self::connect_route(word, &route, until)) {
                 Ok(mut session) => {
                     // Before its own: where the handshake failed it has dialled this host twice.
-                    session.outcome.attempts.splice(..0, tried.outcomes);
+                    session.outcome.attempts.splice(..0, tried.outcomes());
                     return Ok(session);
                 }
-                Err(e) if is_ours(&e) => return Err(tried.with_attempts(e)),
-                Err(e) => tried.push(e),
+                Err(e) if is_ours(&e) => return Err(tried.ended_by(e)),
+                Err(e) => tried.0.push(e),
             }
             if deadline.is_past() {
                 return Err(tried.into_error(domain));
@@ -81,8 +83,11 @@ impl Session<'static> {
     fn connect_route(protocol: &str, route: &Route, until: Deadline) -> Result<Self> {
         let left = until.left().unwrap_or_else(|| route.policy.time_limit());
         if left.is_zero() {
-            let message = format!("{}: no time is left after its look-ups", route.host);
-            return Err(Error::new(Word::Timeout, message));
+            let e = Error::new(Word::Timeout, "no time is left after the look-ups");
+            let service = find(protocol)?;
+            return Err(
+                Attempt::client(Some(service), &route.host, Some(route.port), &route.policy)?.fail(e),
+            );
         }
         let policy = route.policy.derive().timeout(left)?;
         Self::connect(protocol, &route.host, route.port, &policy)
@@ -94,69 +99,70 @@ fn is_ours(e: &Error) -> bool {
     e.stopped() || matches!(e.word(), Word::Invalid | Word::Unsupported | Word::Bug)
 }
 
-/// The hosts that would not do.
+/// The hosts that would not do, in their order.
 #[derive(Default)]
-struct Tried {
-    outcomes: Vec<Outcome>,
-    errors: Vec<Error>,
-}
+struct Tried(Vec<Error>);
 
 impl Tried {
-    fn push(&mut self, e: Error) {
-        if let Some(outcome) = e.outcome() {
-            let mut outcome = outcome.clone();
-            self.outcomes.append(&mut outcome.attempts);
-            self.outcomes.push(outcome);
-        }
-        self.errors.push(e);
+    /// The accounts of all connections, each once.
+    fn outcomes(&self) -> Vec<Outcome> {
+        self.0.iter().flat_map(accounts).collect()
     }
 
-    /// The error of one host, with what happened at the others.
-    fn with_attempts(self, e: Error) -> Error {
-        let Some(outcome) = e.outcome() else {
-            return e;
-        };
-        let mut outcome = outcome.clone();
-        outcome.attempts.splice(..0, self.outcomes);
-        e.with_outcome(outcome)
+    /// Another error ends the call: with what happened at the hosts before.
+    fn ended_by(&self, e: Error) -> Error {
+        let mut all = accounts(&e);
+        match all.pop() {
+            Some(own) => with_attempts(e, own, self.outcomes().into_iter().chain(all).collect()),
+            None => e,
+        }
     }
 
     /// What to say when all have failed. One that may mend itself counts for more than one that will not: the
     /// message is worth keeping.
     fn into_error(mut self, domain: &str) -> Error {
-        let last = self.errors.iter().rposition(Error::temporary);
-        let Some(index) = last.or(self.errors.len().checked_sub(1)) else {
+        let temporary = self.0.iter().rposition(Error::temporary);
+        let Some(index) = temporary.or(self.0.len().checked_sub(1)) else {
             return Error::new(Word::Timeout, format!("{domain}: no time was left for any host"));
         };
+        let mut others = Vec::new();
         let mut messages = Vec::new();
-        for e in &self.errors {
-            let host = e.outcome().and_then(|outcome| outcome.peer.name.as_deref());
-            messages.push(format!("{}: {e}", host.unwrap_or("?")));
-        }
-        let chosen = self.errors.swap_remove(index);
-        if messages.len() < 2 {
-            return chosen;
-        }
-        // Its own account is the error's; those of the others, in their order, come before it.
-        let own = chosen.outcome().cloned().map(|mut outcome| {
-            outcome.attempts.clear();
-            outcome
-        });
-        let own = self
-            .outcomes
-            .iter()
-            .position(|outcome| Some(outcome) == own.as_ref());
-        if let Some(own) = own {
-            self.outcomes.remove(own);
-        }
-        let chosen = match chosen.outcome().cloned() {
-            Some(mut outcome) => {
-                outcome.attempts.clear();
-                chosen.with_outcome(outcome)
+        let mut own = None;
+        for (i, e) in self.0.iter().enumerate() {
+            let mut all = accounts(e);
+            let host = all.last().and_then(|outcome| outcome.peer.name.clone());
+            messages.push(format!("{}: {e}", host.as_deref().unwrap_or("?")));
+            if i == index {
+                own = all.pop();
             }
-            None => chosen,
+            others.append(&mut all);
+        }
+        let chosen = self.0.swap_remove(index);
+        let chosen = match messages.len() {
+            1 => chosen,
+            _ => chosen.retold(format!(
+                "no mail host of {domain} will do: {}",
+                messages.join("; ")
+            )),
         };
-        let message = format!("no mail host of {domain} will do: {}", messages.join("; "));
-        self.with_attempts(chosen.retold(message))
+        match own {
+            Some(own) => with_attempts(chosen, own, others),
+            None => chosen,
+        }
     }
+}
+
+/// What an error tells of each connection: earlier ones to the same host, then its own.
+fn accounts(e: &Error) -> Vec<Outcome> {
+    let Some(mut own) = e.outcome().cloned() else {
+        return Vec::new();
+    };
+    let mut all = std::mem::take(&mut own.attempts);
+    all.push(own);
+    all
+}
+
+fn with_attempts(e: Error, mut own: Outcome, attempts: Vec<Outcome>) -> Error {
+    own.attempts = attempts;
+    e.with_outcome(own)
 }
