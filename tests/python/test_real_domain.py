@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 import real
 import starttls
+from deliveries import both, looped, sync
 from starttls import aio, errors, tlsrpt
-from test_policy_domain import both, looped, sync
 
 sys.path.append(str(Path(__file__).parents[1] / "servers"))
 import live
